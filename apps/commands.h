@@ -1,0 +1,19 @@
+// The verbs of the program: each adds its subcommand to the command line and runs when it was named.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace longtake {
+
+inline constexpr const char* kVersion = LONGTAKE_VERSION;
+
+void add_generate(CLI::App& program);
+void add_models(CLI::App& program);
+void add_inspect(CLI::App& program);
+void add_convert(CLI::App& program);
+void add_doctor(CLI::App& program);
+#ifdef LONGTAKE_VIDEO_IO
+void add_metrics(CLI::App& program);
+#endif
+
+}  // namespace longtake

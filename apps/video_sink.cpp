@@ -1,0 +1,114 @@
+#include "apps/video_sink.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "base/error.h"
+#include "models/weights/safetensors.h"
+#ifdef LONGTAKE_VIDEO_IO
+#include "video_io/frames.h"
+#include "video_io/metadata.h"
+#include "video_io/writer.h"
+#endif
+
+namespace longtake {
+namespace {
+
+nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
+  nlohmann::ordered_json record;
+  record["program"] = "longtake";
+  record["version"] = kVersion;
+  record["prompt"] = options.prompt;
+  record["negative"] = options.negative;
+  record["seed"] = options.seed.value_or(0);
+  record["settings"] = settings;
+  return record;
+}
+
+}  // namespace
+
+class VideoSink::Target {
+ public:
+  virtual ~Target() = default;
+  virtual void latents(const WindowSpan&, const at::Tensor&) {}
+  virtual void frames(const at::Tensor& frames) = 0;
+  virtual void finish() = 0;
+};
+
+class VideoSink::TensorFile final : public Target {
+ public:
+  TensorFile(std::filesystem::path path, std::string record) : path_(std::move(path)), record_(std::move(record)) {
+    const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
+    if (!std::filesystem::is_directory(parent)) fail_file("{} cannot be written: the folder {} does not exist", path_.string(), parent.string());
+  }
+  void latents(const WindowSpan& window, const at::Tensor& latents) override {
+    tensors_[fmt::format("latents{}", window.index)] = latents.to(at::kFloat).cpu().clone();
+  }
+  void frames(const at::Tensor& frames) override { frames_.push_back(frames.to(at::kFloat).cpu().clone()); }
+  void finish() override {
+    tensors_["frames"] = ((at::cat(frames_, 1) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).permute({1, 2, 3, 0}).contiguous();
+    save_safetensors(path_, tensors_, {{"longtake", record_}});
+  }
+
+ private:
+  std::filesystem::path path_;
+  std::string record_;
+  std::map<std::string, at::Tensor> tensors_;
+  std::vector<at::Tensor> frames_;
+};
+
+#ifdef LONGTAKE_VIDEO_IO
+class VideoSink::Mp4 final : public Target {
+ public:
+  Mp4(const GenerateOptions& options, const nlohmann::ordered_json& record)
+      : writer_options_{.path = options.out,
+                        .width = options.size.width,
+                        .height = options.size.height,
+                        .fps = options.fps,
+                        .crf = options.crf,
+                        .preset = options.preset,
+                        .tags = record_tags(nlohmann::json(record))} {
+    check_video_options(writer_options_);
+  }
+  void frames(const at::Tensor& frames) override {
+    // Opened with the first frames, so that a run that fails before leaves nothing behind even if it is killed.
+    if (!writer_) writer_ = std::make_unique<VideoWriter>(writer_options_);
+    writer_->push(to_frames(frames));
+  }
+  void finish() override {
+    if (writer_) writer_->finish();
+  }
+
+ private:
+  VideoWriterOptions writer_options_;
+  std::unique_ptr<VideoWriter> writer_;
+};
+#endif
+
+VideoSink::VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
+  const std::filesystem::path path(options.out);
+  const auto record = record_of(options, settings);
+  if (path.extension() == ".safetensors") {
+    target_ = std::make_unique<TensorFile>(path, record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    return;
+  }
+#ifdef LONGTAKE_VIDEO_IO
+  if (path.extension() != ".mp4") fail_usage("--out must end in .mp4 or .safetensors (latents and frames), found '{}'", options.out);
+  target_ = std::make_unique<Mp4>(options, record);
+#else
+  fail_usage("this build writes no videos (LONGTAKE_VIDEO_IO is off): --out must end in .safetensors, found '{}'", options.out);
+#endif
+}
+
+VideoSink::~VideoSink() = default;
+void VideoSink::latents(const WindowSpan& window, const at::Tensor& latents) { target_->latents(window, latents); }
+void VideoSink::frames(const at::Tensor& frames) { target_->frames(frames); }
+void VideoSink::finish() { target_->finish(); }
+
+}  // namespace longtake

@@ -1,0 +1,27 @@
+// One entry point for attention. Shapes are packed: no batch dimension, heads beside the head width.
+//
+// Today: a contiguous range of keys, which covers dense attention, K/V prefixes (SkyReels-V2's causal chunks) and key
+// ranges (MAGI-1). Runs through ATen's scaled_dot_product_attention: flash on CPU, cuDNN/flash on CUDA.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace longtake {
+
+struct KeyRange {
+  int64_t begin = 0;  // first key row
+  int64_t end = 0;    // one past the last key row
+  bool operator==(const KeyRange&) const = default;
+};
+
+// q [n, heads, width]; k, v [rows, kv_heads, width], kv_heads divides heads; same dtype and device.
+// Returns [n, heads, width] = softmax(q k^T / sqrt(width)) v over the key rows [begin, end).
+// Throws Error(internal) with expected and found for any other shape, dtype or an empty range.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys);
+
+// The same with all rows of k as keys.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
+}  // namespace longtake

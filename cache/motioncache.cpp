@@ -1,0 +1,175 @@
+#include "cache/motioncache.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/amax.h>
+#include <ATen/ops/amin.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/mean.h>
+#include <ATen/ops/nonzero.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include "base/error.h"
+
+namespace longtake {
+namespace {
+
+constexpr double kEps = 1e-8;
+
+// mean|to - from| / (mean|from| + eps) over the hidden dimension: how far a token changed between two frames.
+at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
+  return at::mean(at::abs(to - from), -1) / (at::mean(at::abs(from), -1) + kEps);
+}
+
+}  // namespace
+
+const char* name_of(Phase phase) {
+  switch (phase) {
+    case Phase::full: return "full";
+    case Phase::chunk: return "chunk";
+    case Phase::token: return "token";
+  }
+  return "?";
+}
+
+MotionCache::MotionCache(const MotionCacheSettings& settings, std::vector<double> distance, int branches)
+    : settings_(settings), distance_(std::move(distance)), branches_(branches) {}
+
+void MotionCache::begin_window(int) {
+  chunks_.clear();
+  // The reference keeps these across windows and so compares with the wrong frame (spec 4, B3).
+  if (settings_.fresh_reference) last_frame_.clear();
+}
+
+at::Tensor MotionCache::wanted(const StepContext& context, ChunkState& chunk, int branch) {
+  BranchState& state = chunk.branch[branch];
+  if (!state.accumulated.defined())
+    state.accumulated =
+        at::zeros({context.frames, context.plane}, at::TensorOptions().dtype(at::kFloat).device(device_));
+  const double distance = distance_.at(context.step);
+  state.accumulated = chunk.token_phase[branch] ? state.accumulated + state.weight * distance : state.accumulated + distance;
+  return state.accumulated >= settings_.threshold;
+}
+
+// From the tokens that reached the threshold to those that are recomputed: the column vote, then the minimum share.
+at::Tensor MotionCache::settle(const StepContext& context, const at::Tensor& need) const {
+  at::Tensor chosen = need;
+  if (settings_.vote)
+    chosen = (at::mean(need.to(at::kFloat), 0, /*keepdim=*/true) > settings_.vote_share).expand({context.frames, context.plane});
+  const int64_t count = chosen.sum().item<int64_t>();
+  const double ratio = static_cast<double>(count) / static_cast<double>(context.frames * context.plane);
+  return ratio < settings_.min_ratio ? at::zeros_like(chosen) : chosen;
+}
+
+std::vector<Decision> MotionCache::decide(const StepContext& context) {
+  std::vector<Decision> decisions(branches_);
+  if (context.prefix) return decisions;
+  LONGTAKE_CHECK(context.step < static_cast<int>(distance_.size()), "expected a step below {}, found {}", distance_.size(),
+                 context.step);
+  ChunkState& chunk = chunks_[context.chunk];
+  if (chunk.branch.empty()) {
+    chunk.branch.resize(branches_);
+    chunk.updates.assign(branches_, 0);
+    chunk.token_phase.assign(branches_, false);
+  }
+  if (context.step <= settings_.warmup) {
+    if (context.step == settings_.warmup) chunk.token_phase.assign(branches_, settings_.phase1 == 0);
+    return decisions;
+  }
+  if (settings_.last_step && context.step == context.steps - 1) return decisions;
+
+  std::vector<at::Tensor> chosen;
+  for (int b = 0; b < branches_; ++b) chosen.push_back(wanted(context, chunk, b));
+  if (settings_.shared_mask)
+    for (int b = 1; b < branches_; ++b) chosen[0] = chosen[0].logical_or(chosen[b]);
+  for (int b = 0; b < branches_; ++b) {
+    if (b > 0 && settings_.shared_mask) {
+      decisions[b] = decisions[0];
+      chosen[b] = chosen[0];
+    } else {
+      chosen[b] = settle(context, chosen[b]);
+      const int64_t count = chosen[b].sum().item<int64_t>();
+      decisions[b].phase = chunk.token_phase[b] ? Phase::token : Phase::chunk;
+      if (count == context.frames * context.plane)
+        decisions[b].tokens = TokenSet::all();
+      else if (settings_.vote)
+        decisions[b].tokens = TokenSet::columns(at::nonzero(chosen[b][0]).flatten());
+      else
+        decisions[b].tokens = TokenSet::list(at::nonzero(chosen[b].flatten()).flatten());
+    }
+    BranchState& state = chunk.branch[b];
+    if (!decisions[b].tokens.is_none()) {
+      state.accumulated = at::where(chosen[b], at::zeros_like(state.accumulated), state.accumulated);
+      if (!chunk.token_phase[b] && ++chunk.updates[b] >= settings_.phase1) chunk.token_phase[b] = true;
+    }
+  }
+  return decisions;
+}
+
+void MotionCache::observe(const StepContext& context, int branch, const at::Tensor& hidden) {
+  device_ = hidden.device();
+  if (context.prefix) {
+    if (settings_.fresh_reference) last_frame_[{context.chunk, branch}] = hidden[-1];
+    return;
+  }
+  ChunkState& chunk = chunks_.at(context.chunk);
+  if (context.step < settings_.warmup || !chunk.token_phase[branch]) return;
+  chunk.branch[branch].weight = motion_weight(context, branch, hidden);
+}
+
+at::Tensor MotionCache::motion_weight(const StepContext& context, int branch, const at::Tensor& hidden_in) {
+  const at::Tensor hidden = hidden_in.to(at::kFloat);
+  const int64_t frames = context.frames;
+  at::Tensor first;
+  const auto before = last_frame_.find({context.chunk - 1, branch});
+  const at::Tensor later =
+      frames > 1 ? relative_change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
+  if (context.chunk == 0 && later.defined())
+    first = later[0];
+  else if (context.chunk > 0 && before != last_frame_.end())
+    first = relative_change(before->second.to(at::kFloat), hidden[0]);
+  else
+    first = at::ones({context.plane}, hidden.options());
+  last_frame_[{context.chunk, branch}] = hidden_in[-1].clone();
+
+  at::Tensor m = first.unsqueeze(0);
+  if (later.defined()) m = at::cat({m, later});
+  const double alpha = settings_.floor;
+  switch (settings_.norm) {
+    case WeightNorm::max_rescale: {
+      const at::Tensor low = at::amin(m, 1, true), high = at::amax(m, 1, true);
+      return (m - low) / (high - low + kEps) * (1 - alpha) + alpha;
+    }
+    case WeightNorm::max: return m / (at::amax(m, 1, true) + kEps);
+    case WeightNorm::mean: return m / (at::mean(m, 1, true) + kEps);
+  }
+  return m;
+}
+
+std::string MotionCache::preview(int steps) const {
+  std::string out;
+  double accumulated = 0;
+  int updates = 0;
+  bool token_phase = settings_.phase1 == 0;
+  for (int s = 0; s < steps; ++s) {
+    if (s <= settings_.warmup || (settings_.last_step && s == steps - 1)) {
+      out += 'F';
+    } else if (token_phase) {
+      out += 'T';
+    } else {
+      // float32 like the accumulators, so that a value on the threshold falls the same way.
+      accumulated = static_cast<float>(accumulated) + static_cast<float>(distance_.at(s));
+      const bool update = static_cast<float>(accumulated) >= static_cast<float>(settings_.threshold);
+      out += update ? 'F' : 'R';
+      if (update) {
+        accumulated = 0;
+        token_phase = ++updates >= settings_.phase1;
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace longtake

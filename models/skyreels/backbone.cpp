@@ -1,0 +1,152 @@
+#include "models/skyreels/backbone.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/tensor.h>
+
+#include "attention/attend.h"
+#include "attention/rope.h"
+#include "base/error.h"
+
+namespace longtake::skyreels {
+
+TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
+  TextKv out;
+  out.length = context.size(0);
+  const at::Tensor text = transformer.text_embed(context.to(transformer.device()));
+  for (int64_t i = 0; i < transformer.config().layers; ++i) out.layers.push_back(transformer.text_kv(i, text));
+  return out;
+}
+
+SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts,
+                                   WindowGeometry geometry, int fps_index)
+    : transformer_(transformer), texts_(std::move(texts)), geometry_(std::move(geometry)), fps_index_(fps_index) {
+  const int64_t gh = geometry_.latent_height / 2, gw = geometry_.latent_width / 2;
+  geometry_.plane = gh * gw;
+  rotations_ = rope_3d(geometry_.frames(), gh, gw, transformer.config().head_width(), transformer.device());
+}
+
+KvShape SkyReelsBackbone::kv_shape() const {
+  const auto& c = transformer_.config();
+  return {c.layers, static_cast<int64_t>(texts_.size()), geometry_.tokens(), c.heads, c.head_width()};
+}
+
+at::Tensor SkyReelsBackbone::embed(const at::Tensor& latents) const {
+  return transformer_.patch_embed(latents.to(transformer_.device()));
+}
+
+TimeEmbedding SkyReelsBackbone::time_of(std::span<const double> timesteps) const {
+  // Frames of a chunk nearly always share their timestep: embed each distinct one once.
+  std::vector<double> distinct;
+  std::vector<int64_t> row;
+  for (double t : timesteps) {
+    const auto found = std::find(distinct.begin(), distinct.end(), t);
+    row.push_back(found - distinct.begin());
+    if (found == distinct.end()) distinct.push_back(t);
+  }
+  const TimeEmbedding time =
+      transformer_.time_embed(at::tensor(distinct, at::TensorOptions().dtype(at::kDouble)), fps_index_);
+  const at::Tensor index = at::tensor(row, at::TensorOptions().dtype(at::kLong)).to(transformer_.device());
+  return {time.e.index_select(0, index), time.E.index_select(0, index)};
+}
+
+std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
+                                                  KvCache& kv) const {
+  LONGTAKE_CHECK(items.size() == inputs.size() && !items.empty(), "expected one input an item, found {} and {}",
+                 items.size(), inputs.size());
+  // Packed rows: item after item. Runs are neighbouring items that one attention call can serve.
+  struct Run {
+    int branch;
+    int64_t begin, rows;
+    KeyRange keys;
+  };
+  std::vector<Run> self_runs, text_runs;
+  std::vector<int64_t> rows_of_item, tokens_per_frame;
+  std::vector<double> timesteps;
+  std::vector<at::Tensor> packed, rotations;
+  int64_t total = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const WorkItem& item = items[i];
+    const int64_t frames = geometry_.chunks.at(item.chunk).frames, plane = geometry_.plane;
+    const int64_t rows = item.tokens.count(frames, plane);
+    LONGTAKE_CHECK(inputs[i].size(0) == frames * plane, "expected {} tokens of chunk {}, found {}", frames * plane,
+                   item.chunk, inputs[i].size(0));
+    LONGTAKE_CHECK(rows > 0 && static_cast<int64_t>(item.timesteps.size()) == frames,
+                   "expected a token set that is not empty and {} timesteps for chunk {}, found {} and {}", frames, item.chunk,
+                   rows, item.timesteps.size());
+    const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
+    if (item.tokens.is_all()) {
+      packed.push_back(inputs[i]);
+      rotations.push_back(positions);
+    } else {
+      const at::Tensor index = item.tokens.indices(frames, plane, inputs[i].device());
+      packed.push_back(inputs[i].index_select(0, index));
+      rotations.push_back(positions.index_select(0, index));
+    }
+    for (int64_t n : item.tokens.count_by_frame(frames, plane)) tokens_per_frame.push_back(n);
+    timesteps.insert(timesteps.end(), item.timesteps.begin(), item.timesteps.end());
+    if (!self_runs.empty() && self_runs.back().branch == item.branch && self_runs.back().keys == item.keys)
+      self_runs.back().rows += rows;
+    else
+      self_runs.push_back({item.branch, total, rows, item.keys});
+    if (!text_runs.empty() && text_runs.back().branch == item.branch)
+      text_runs.back().rows += rows;
+    else
+      text_runs.push_back({item.branch, total, rows, {}});
+    rows_of_item.push_back(rows);
+    total += rows;
+  }
+
+  at::Tensor z = at::cat(packed);
+  const at::Tensor rotation = at::cat(rotations);
+  const FrameModulation time(time_of(timesteps).E, tokens_per_frame);
+  for (int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
+    const SelfAttention self = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      int64_t at = 0;
+      for (size_t i = 0; i < items.size(); at += rows_of_item[i++]) {
+        if (!items[i].writes_kv) continue;
+        kv.layer(layer, items[i].branch)
+            .write(geometry_.start(items[i].chunk), geometry_.chunks[items[i].chunk].frames, geometry_.plane, items[i].tokens,
+                   k.narrow(0, at, rows_of_item[i]), v.narrow(0, at, rows_of_item[i]));
+      }
+      std::vector<at::Tensor> out;
+      for (const Run& run : self_runs) {
+        const KvLayer& store = kv.layer(layer, run.branch);
+        out.push_back(attend(q.narrow(0, run.begin, run.rows), store.k, store.v, run.keys));
+      }
+      return out.size() == 1 ? out[0] : at::cat(out);
+    };
+    const CrossAttention cross = [&](const at::Tensor& q) {
+      std::vector<at::Tensor> out;
+      for (const Run& run : text_runs) {
+        const auto& [k, v] = texts_.at(run.branch)->layers.at(layer);
+        out.push_back(attend(q.narrow(0, run.begin, run.rows), k, v));
+      }
+      return out.size() == 1 ? out[0] : at::cat(out);
+    };
+    z = transformer_.block(layer, z, time, rotation, self, cross);
+  }
+  return z.split_with_sizes(rows_of_item);
+}
+
+at::Tensor SkyReelsBackbone::head(const at::Tensor& hidden, std::span<const double> timesteps) const {
+  return transformer_.head(hidden, time_of(timesteps).e, geometry_.latent_height / 2, geometry_.latent_width / 2);
+}
+
+at::Tensor SkyReelsBackbone::step_embedding(double timestep) const {
+  const double t[] = {timestep};
+  return time_of(t).E.flatten().cpu();
+}
+
+double SkyReelsBackbone::flops(int64_t tokens, int64_t keys) const {
+  return transformer_flops(transformer_.config(), tokens, keys, texts_.at(0)->length, false);
+}
+
+double transformer_flops(const TransformerConfig& c, int64_t tokens, int64_t keys, int64_t text_length, bool text_kv) {
+  const double n = static_cast<double>(tokens), D = static_cast<double>(c.dim), F = static_cast<double>(c.ffn_dim);
+  const double linear = 12 * n * D * D + 4 * n * D * F;  // q k v o, cross q o, two of the FFN
+  const double attention = 4 * n * D * (static_cast<double>(keys) + static_cast<double>(text_length));
+  const double text = text_kv ? 4 * static_cast<double>(text_length) * D * D : 0;
+  return static_cast<double>(c.layers) * (linear + attention + text);
+}
+
+}  // namespace longtake::skyreels

@@ -1,0 +1,183 @@
+#include "models/skyreels/transformer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/pow.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/sin.h>
+
+#include "attention/rope.h"
+#include "base/error.h"
+
+namespace longtake::skyreels {
+namespace {
+
+Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
+  return {source.take(name + ".weight", {out, in}), source.take(name + ".bias", {out})};
+}
+
+int64_t count_layers(const WeightSource& source) {
+  int64_t layers = 0;
+  while (source.has(fmt::format("blocks.{}.modulation", layers))) ++layers;
+  return layers;
+}
+
+}  // namespace
+
+TransformerConfig TransformerConfig::from(const WeightSource& source, int64_t heads) {
+  TransformerConfig c;
+  const auto patch = source.shape("patch_embedding.weight");
+  if (patch.size() != 5 || patch[2] != 1 || patch[3] != 2 || patch[4] != 2)
+    fail_file("patch_embedding.weight must have the shape [dim, channels, 1, 2, 2]; is this a SkyReels-V2 or Wan 2.1 transformer?");
+  c.dim = patch[0];
+  c.in_channels = patch[1];
+  c.layers = count_layers(source);
+  if (c.layers == 0) fail_file("the transformer has no blocks.0.modulation; is this a SkyReels-V2 or Wan 2.1 transformer?");
+  auto size = [&](const std::string& name, size_t axis) {
+    const auto shape = source.shape(name);
+    if (shape.size() <= axis) fail_file("{} must have {} dimensions or more, found {}", name, axis + 1, shape.size());
+    return shape[axis];
+  };
+  c.ffn_dim = size("blocks.0.ffn.0.weight", 0);
+  c.text_dim = size("text_embedding.0.weight", 1);
+  c.freq_dim = size("time_embedding.0.weight", 1);
+  c.out_channels = size("head.head.weight", 0) / 4;
+  c.fps_embedding = source.has("fps_embedding.weight");
+  c.heads = heads > 0 ? heads : c.dim / 128;
+  if (c.heads <= 0 || c.dim % c.heads != 0 || (c.dim / c.heads) % 2 != 0)
+    fail_file("a transformer of dim {} cannot have {} heads; check num_attention_heads in its config.json", c.dim, c.heads);
+  if (source.has("blocks.0.cross_attn.k_img.weight"))
+    fail_file("this is an image-to-video (I2V) transformer with CLIP inputs; longtake runs the diffusion-forcing (DF) and "
+              "T2V ones, which also take images");
+  return c;
+}
+
+Transformer::Transformer(WeightSource& source, const TransformerConfig& config) : config_(config) {
+  const int64_t D = config.dim;
+  patch_.weight = source.take("patch_embedding.weight", {D, config.in_channels, 1, 2, 2}).reshape({D, -1});
+  patch_.bias = source.take("patch_embedding.bias", {D});
+  text_in_ = take_linear(source, "text_embedding.0", D, config.text_dim);
+  text_out_ = take_linear(source, "text_embedding.2", D, D);
+  time_in_ = take_linear(source, "time_embedding.0", D, config.freq_dim);
+  time_out_ = take_linear(source, "time_embedding.2", D, D);
+  time_projection_ = take_linear(source, "time_projection.1", 6 * D, D);
+  if (config.fps_embedding) {
+    fps_table_ = source.take("fps_embedding.weight", {2, D});
+    fps_in_ = take_linear(source, "fps_projection.0", D, D);
+    fps_out_ = take_linear(source, "fps_projection.2", 6 * D, D);
+  }
+  auto take_attention = [&](const std::string& name) {
+    return Attention{take_linear(source, name + ".q", D, D), take_linear(source, name + ".k", D, D),
+                     take_linear(source, name + ".v", D, D), take_linear(source, name + ".o", D, D),
+                     source.take(name + ".norm_q.weight", {D}), source.take(name + ".norm_k.weight", {D})};
+  };
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const std::string scope = fmt::format("blocks.{}.", i);
+    blocks_.push_back(Block{source.take(scope + "modulation", {1, 6, D}), take_attention(scope + "self_attn"),
+                            take_attention(scope + "cross_attn"), source.take(scope + "norm3.weight", {D}),
+                            source.take(scope + "norm3.bias", {D}),
+                            take_linear(source, scope + "ffn.0", config.ffn_dim, D),
+                            take_linear(source, scope + "ffn.2", D, config.ffn_dim)});
+  }
+  head_modulation_ = source.take("head.modulation", {1, 2, D});
+  head_ = take_linear(source, "head.head", 4 * config.out_channels, D);
+}
+
+at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
+  const at::Tensor x = latents.dim() == 4 ? latents.unsqueeze(0) : latents;
+  LONGTAKE_CHECK(x.dim() == 5 && x.size(1) == config_.in_channels && x.size(3) % 2 == 0 && x.size(4) % 2 == 0,
+                 "expected latents [C={}, F, even h, even w], found {} channels, {} x {}", config_.in_channels, x.size(1),
+                 x.size(3), x.size(4));
+  const int64_t B = x.size(0), C = x.size(1), F = x.size(2), gh = x.size(3) / 2, gw = x.size(4) / 2;
+  // Feature order of a patch is (channel, dy, dx): the layout of the convolution's weight.
+  const at::Tensor patches =
+      x.reshape({B, C, F, gh, 2, gw, 2}).permute({0, 2, 3, 5, 1, 4, 6}).reshape({B * F * gh * gw, C * 4});
+  return patch_(patches);
+}
+
+TimeEmbedding Transformer::time_embed(const at::Tensor& timesteps, int fps_index) const {
+  const int64_t half = config_.freq_dim / 2, n = timesteps.size(0);
+  const auto f64 = at::TensorOptions().dtype(at::kDouble).device(device());
+  const at::Tensor frequency = at::pow(10000.0, at::arange(half, f64) * (-1.0 / static_cast<double>(half)));
+  const at::Tensor angle = timesteps.to(f64).unsqueeze(1) * frequency;
+  // The reference feeds the sinusoid in the weights' dtype and computes in float32 from there (spec 2.4).
+  const at::Tensor sinusoid = at::cat({at::cos(angle), at::sin(angle)}, 1).to(dtype());
+  TimeEmbedding out;
+  out.e = time_out_.in_float32(at::silu(time_in_.in_float32(sinusoid)));
+  out.E = time_projection_.in_float32(at::silu(out.e)).view({n, 6, config_.dim});
+  if (config_.fps_embedding) {
+    const at::Tensor fps = fps_table_.select(0, fps_index).unsqueeze(0);
+    out.E = out.E + fps_out_.in_float32(at::silu(fps_in_.in_float32(fps))).view({1, 6, config_.dim});
+  }
+  return out;
+}
+
+at::Tensor Transformer::text_embed(const at::Tensor& context) const {
+  return text_out_(at::gelu(text_in_(context), "tanh"));
+}
+
+at::Tensor Transformer::heads_of(const at::Tensor& x) const {
+  return x.view({x.size(0), config_.heads, config_.head_width()});
+}
+
+std::pair<at::Tensor, at::Tensor> Transformer::text_kv(int64_t layer, const at::Tensor& text) const {
+  const Attention& a = blocks_.at(layer).cross;
+  return {heads_of(rms_norm(a.k(text), a.norm_k, config_.eps).to(dtype())), heads_of(a.v(text))};
+}
+
+at::Tensor Transformer::block(int64_t layer, const at::Tensor& z_in, const FrameModulation& time,
+                              const at::Tensor& rotations, const SelfAttention& self_attention,
+                              const CrossAttention& cross_attention) const {
+  const Block& b = blocks_.at(layer);
+  const FrameModulation m = time.plus(b.modulation);
+  at::Tensor z = z_in.to(at::kFloat);
+
+  at::Tensor u = m.modulate(layer_norm(z, config_.eps), 0, 1).to(dtype());
+  const at::Tensor q = apply_rope(heads_of(rms_norm(b.self.q(u), b.self.norm_q, config_.eps)), rotations);
+  const at::Tensor k = apply_rope(heads_of(rms_norm(b.self.k(u), b.self.norm_k, config_.eps)), rotations);
+  const at::Tensor v = heads_of(b.self.v(u));
+  z = m.add_gated(z, b.self.o(self_attention(q.to(dtype()), k.to(dtype()), v).flatten(1)), 2);
+
+  u = layer_norm(z.to(dtype()), b.norm3_weight, b.norm3_bias, config_.eps).to(dtype());
+  const at::Tensor cq = heads_of(rms_norm(b.cross.q(u), b.cross.norm_q, config_.eps).to(dtype()));
+  z = z + b.cross.o(cross_attention(cq).flatten(1)).to(at::kFloat);
+
+  u = m.modulate(layer_norm(z, config_.eps), 3, 4).to(dtype());
+  return m.add_gated(z, b.ffn_out(at::gelu(b.ffn_in(u), "tanh")), 5).to(dtype());
+}
+
+at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int64_t grid_h, int64_t grid_w,
+                             int64_t clips) const {
+  const int64_t frames = e.size(0), plane = grid_h * grid_w, C = config_.out_channels;
+  LONGTAKE_CHECK(hidden.size(0) == frames * plane && frames % clips == 0, "expected {} x {} tokens, found {}", frames,
+                 plane, hidden.size(0));
+  const FrameModulation m(e.unsqueeze(1) + head_modulation_.to(at::kFloat), std::vector<int64_t>(frames, plane));
+  const at::Tensor out = head_.in_float32(m.modulate(layer_norm(hidden, config_.eps), 0, 1));
+  // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
+  const at::Tensor video = out.view({clips, frames / clips, grid_h, grid_w, 2, 2, C})
+                               .permute({0, 6, 1, 2, 4, 3, 5})
+                               .reshape({clips, C, frames / clips, 2 * grid_h, 2 * grid_w});
+  return clips == 1 ? video.squeeze(0) : video;
+}
+
+int64_t Transformer::weight_bytes() const {
+  int64_t bytes = 0;
+  auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
+  auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
+  for (const Linear* l : {&patch_, &text_in_, &text_out_, &time_in_, &time_out_, &time_projection_, &fps_in_, &fps_out_, &head_})
+    add_linear(*l);
+  add(fps_table_), add(head_modulation_);
+  for (const Block& b : blocks_) {
+    for (const Attention* a : {&b.self, &b.cross}) {
+      for (const Linear* l : {&a->q, &a->k, &a->v, &a->o}) add_linear(*l);
+      add(a->norm_q), add(a->norm_k);
+    }
+    add(b.modulation), add(b.norm3_weight), add(b.norm3_bias), add_linear(b.ffn_in), add_linear(b.ffn_out);
+  }
+  return bytes;
+}
+
+}  // namespace longtake::skyreels

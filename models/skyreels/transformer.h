@@ -1,0 +1,98 @@
+// The SkyReels-V2 / Wan 2.1 diffusion transformer: its weights and the pure functions over them.
+//
+// Spec: skyreels_v2.md section 2 (pseudo-code 2.2, precision map 2.4). Tokens are packed [tokens, dim], frame-major, then
+// rows, then columns; several clips or chunks may stand behind one another. How a block attends is the caller's choice
+// (K/V cache at inference, batched attention in training): it passes two functions. Nothing here writes in place, so
+// autograd runs through the same code.
+//
+// Precision: weights and matrix products in the weights' dtype; norms, modulation, the residual stream inside a block, the
+// time embedding and the head in float32; the residual stream is rounded to the weights' dtype at the end of a block.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/ops/norm.h"
+#include "models/weights/source.h"
+#include "quant/linear.h"
+
+namespace longtake::skyreels {
+
+struct TransformerConfig {
+  int64_t dim = 0, ffn_dim = 0, layers = 0, heads = 0;
+  int64_t in_channels = 0, out_channels = 0;
+  int64_t text_dim = 0, freq_dim = 0;
+  bool fps_embedding = false;
+  double eps = 1e-6;
+
+  int64_t head_width() const { return dim / heads; }
+  static constexpr int64_t patch = 2;  // spatial patch edge; the temporal one is 1
+
+  // Sizes from the tensors. heads = 0 takes the family's head width of 128.
+  static TransformerConfig from(const WeightSource& source, int64_t heads = 0);
+};
+
+// What depends on the timestep alone.
+struct TimeEmbedding {
+  at::Tensor e;  // [n, dim] float32: the head's modulation
+  at::Tensor E;  // [n, 6, dim] float32: the blocks' modulation
+};
+
+// q, k, v [tokens, heads, head_width] in the weights' dtype, q and k normalised and rotated -> [tokens, heads, head_width].
+using SelfAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+// q [tokens, heads, head_width] -> attention over the text, [tokens, heads, head_width].
+using CrossAttention = std::function<at::Tensor(const at::Tensor& q)>;
+
+class Transformer {
+ public:
+  Transformer(WeightSource& source, const TransformerConfig& config);
+
+  const TransformerConfig& config() const { return config_; }
+  at::ScalarType dtype() const { return patch_.weight.scalar_type(); }
+  at::Device device() const { return patch_.weight.device(); }
+
+  // latents [C, F, h, w] or [B, C, F, h, w] -> [B*F*(h/2)*(w/2), dim] in the weights' dtype.
+  at::Tensor patch_embed(const at::Tensor& latents) const;
+
+  // timesteps [n] (0 ... 999); fps_index 0 for 16 fps, else 1 (ignored by models without fps embedding).
+  TimeEmbedding time_embed(const at::Tensor& timesteps, int fps_index) const;
+
+  // context [L, text_dim] -> [L, dim].
+  at::Tensor text_embed(const at::Tensor& context) const;
+
+  // Text keys and values of one layer: [L, dim] -> two of [L, heads, head_width]; constants of a prompt.
+  std::pair<at::Tensor, at::Tensor> text_kv(int64_t layer, const at::Tensor& text) const;
+
+  // One block over packed tokens z [tokens, dim]; rotations [tokens, head_width/2] complex64.
+  at::Tensor block(int64_t layer, const at::Tensor& z, const FrameModulation& time, const at::Tensor& rotations,
+                   const SelfAttention& self_attention, const CrossAttention& cross_attention) const;
+
+  // hidden [F*h*w tokens, dim] packed by frame, e [F, dim] -> velocity [F, h, w patches] unfolded:
+  // [C, F, 2*grid_h, 2*grid_w] float32 (batch of B clips: [B, C, F/B, ...] through `clips`).
+  at::Tensor head(const at::Tensor& hidden, const at::Tensor& e, int64_t grid_h, int64_t grid_w, int64_t clips = 1) const;
+
+  int64_t weight_bytes() const;
+
+ private:
+  struct Attention {
+    Linear q, k, v, o;
+    at::Tensor norm_q, norm_k;  // [dim]
+  };
+  struct Block {
+    at::Tensor modulation;  // [1, 6, dim]
+    Attention self, cross;
+    at::Tensor norm3_weight, norm3_bias;
+    Linear ffn_in, ffn_out;
+  };
+  at::Tensor heads_of(const at::Tensor& x) const;
+
+  TransformerConfig config_;
+  Linear patch_, text_in_, text_out_, time_in_, time_out_, time_projection_, fps_in_, fps_out_, head_;
+  at::Tensor fps_table_, head_modulation_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace longtake::skyreels

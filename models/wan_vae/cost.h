@@ -1,0 +1,24 @@
+// What encoding and decoding cost, in closed form from the sizes: floating-point operations and peak memory.
+// `--dry-run` prints these, and memory plans choose the latents per push with them.
+#pragma once
+
+#include <cstdint>
+
+#include "models/wan_vae/sizes.h"
+
+namespace longtake {
+
+// Floating-point operations (a multiply-add is two) of convolutions, projections and attention for a clip of 1 + 4k
+// frames of height x width pixels. The released VAE at 544x960 and 97 frames: 4.3e14 to decode, 2.6e14 to encode.
+double vae_decode_flops(const VaeSizes& sizes, int64_t height, int64_t width, int64_t frames);
+double vae_encode_flops(const VaeSizes& sizes, int64_t height, int64_t width, int64_t frames);
+
+// Bytes that inference holds at most while it pushes `latents` latents (or four times as many frames) through a stream,
+// batch 1, with `value_bytes` a value (2 for bfloat16, 4 for float32): history and activations. Weights and the
+// library's own convolution workspace come on top.
+int64_t vae_decode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents,
+                              int64_t value_bytes);
+int64_t vae_encode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents,
+                              int64_t value_bytes);
+
+}  // namespace longtake

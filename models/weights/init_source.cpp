@@ -1,0 +1,70 @@
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+
+#include <string_view>
+
+#include "base/error.h"
+#include "models/weights/checkpoint_source.h"
+
+namespace longtake {
+namespace {
+
+// FNV-1a over the name, mixed with the seed (splitmix64's finaliser).
+uint64_t seed_of(uint64_t seed, const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001b3u;
+  hash += seed * 0x9e3779b97f4a7c15u;
+  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
+  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
+  return hash ^ (hash >> 31);
+}
+
+bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> endings) {
+  return std::any_of(endings.begin(), endings.end(), [&](std::string_view ending) { return name.ends_with(ending); });
+}
+
+void fill(at::Tensor& tensor, const std::string& name, const at::Generator& generator) {
+  const auto sizes = tensor.sizes();
+  if (name.ends_with(".bias") || name == "head.head.weight" ||
+      ends_with_any(name, {"fps_projection.2.weight", "middle.1.proj.weight"})) {
+    tensor.fill_(0);
+  } else if (ends_with_any(name, {".modulation"}) && tensor.dim() > 0) {
+    tensor.normal_(0, 1 / std::sqrt(static_cast<double>(sizes.back())), generator);
+  } else if (name.ends_with(".gamma") || (name.ends_with(".weight") && tensor.dim() == 1)) {
+    tensor.fill_(1);
+  } else if (ends_with_any(name, {"token_embedding.weight", "fps_embedding.weight", ".embedding.weight"})) {
+    tensor.normal_(0, 0.02, generator);
+  } else if (name.ends_with(".weight") && tensor.dim() == 2) {
+    const double bound = std::sqrt(6.0 / static_cast<double>(sizes[0] + sizes[1]));
+    tensor.uniform_(-bound, bound, generator);
+  } else if (name.ends_with(".weight") && tensor.dim() >= 3 && tensor.dim() <= 5) {
+    const double fan_in = static_cast<double>(tensor.numel() / std::max<int64_t>(sizes[0], 1));
+    const double bound = std::sqrt(3.0 / fan_in);
+    tensor.uniform_(-bound, bound, generator);
+  } else {
+    fail(ExitCode::internal, "no rule says how to initialise '{}' of shape {}", name, shape_text(sizes.vec()));
+  }
+}
+
+}  // namespace
+
+InitSource::InitSource(std::function<bool(const std::string&)> has, uint64_t seed, at::Device device)
+    : has_(std::move(has)), seed_(seed), device_(device) {}
+
+std::vector<int64_t> InitSource::shape(const std::string& name) const {
+  fail(ExitCode::internal, "'{}' is yet to be created and has no stored shape", name);
+}
+
+at::Tensor InitSource::take(const std::string& name, const std::vector<int64_t>& shape) {
+  if (const auto it = parameters_.find(name); it != parameters_.end()) {
+    LONGTAKE_CHECK(it->second.sizes() == shape, "'{}' was created with shape {}, now {} is wanted", name,
+                   shape_text(it->second.sizes().vec()), shape_text(shape));
+    return it->second;
+  }
+  // Always drawn on the CPU, so that a seed means the same on every device.
+  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
+  fill(tensor, name, at::make_generator<at::CPUGeneratorImpl>(seed_of(seed_, name)));
+  return parameters_.emplace(name, tensor.to(device_)).first->second;
+}
+
+}  // namespace longtake

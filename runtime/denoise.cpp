@@ -1,0 +1,194 @@
+#include "runtime/denoise.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
+
+#include "base/error.h"
+#include "cache/kv_cache.h"
+#include "cache/residual.h"
+
+namespace longtake {
+namespace {
+
+class WindowLoop {
+ public:
+  WindowLoop(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
+             const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise, RunStats& stats,
+             const DenoiseHooks& hooks)
+      : backbone_(backbone), policy_(policy), schedule_(schedule), solver_(solver), settings_(settings), window_(window),
+        latents_(std::move(latents)), noise_(noise), stats_(stats), hooks_(hooks),
+        kv_(backbone.kv_shape(), backbone_dtype(), latents_.device()), solver_state_(schedule.chunks()) {
+    const WindowGeometry& g = backbone.geometry();
+    LONGTAKE_CHECK(schedule.chunks() == static_cast<int>(g.chunks.size()) && latents_.size(1) == g.frames(),
+                   "expected {} chunks and {} frames, found {} and {}", g.chunks.size(), g.frames(), schedule.chunks(),
+                   latents_.size(1));
+    policy_.begin_window(window);
+    for (int c = 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
+  }
+
+  at::Tensor run() {
+    for (int row = 0; row < schedule_.rows(); ++row) {
+      noise_prefix(row);
+      compute(row);
+      if (hooks_.on_row) hooks_.on_row(row, schedule_.rows());
+    }
+    return latents_;
+  }
+
+ private:
+  struct ChunkWork {
+    int chunk;
+    bool update;                     // the solver moves it in this row
+    bool keep;                       // its hidden state is wanted: it is updated, or it is context that the policy observes
+    std::vector<double> timesteps;
+    StepContext context;
+    std::vector<Decision> decisions;
+    at::Tensor embedded;
+    std::vector<at::Tensor> hidden;  // complete, by branch
+  };
+
+  at::ScalarType backbone_dtype() const {
+    return backbone_.embed(chunk_latents(latents_, 0)).scalar_type();
+  }
+
+  at::Tensor chunk_latents(const at::Tensor& latents, int chunk) const {
+    const auto& span = backbone_.geometry().chunks[chunk];
+    return latents.narrow(1, span.first, span.frames);
+  }
+
+  // The prefix as the model sees it in this row; the clean latents stay as they are.
+  void noise_prefix(int row) {
+    if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return;
+    const bool used = settings_.attention == AttentionScheme::window || row == 0;
+    if (!used && !settings_.noise_every_row) return;
+    const at::Tensor clean = latents_.narrow(1, 0, prefix_frames_);
+    const double share = 0.001 * settings_.prefix_noise;
+    noised_prefix_ = clean * (1 - share) + noise_.prefix(window_, row, clean.sizes()).to(clean.device()) * share;
+  }
+
+  at::Tensor model_input(int chunk) const {
+    if (chunk < schedule_.ready_chunks() && noised_prefix_.defined()) return chunk_latents(noised_prefix_, chunk);
+    return chunk_latents(latents_, chunk);
+  }
+
+  std::vector<ChunkWork> plan(int row) {
+    const WindowGeometry& g = backbone_.geometry();
+    std::vector<ChunkWork> work;
+    for (int c = 0; c < schedule_.chunks(); ++c) {
+      const ChunkStep step = schedule_.row(row)[c];
+      const bool prefix = c < schedule_.ready_chunks();
+      const bool runs = settings_.attention == AttentionScheme::window || step.update || (prefix && row == 0);
+      if (!runs) continue;
+      const double t = prefix ? settings_.prefix_noise : step.timestep;
+      ChunkWork w;
+      w.chunk = c;
+      w.update = step.update;
+      w.keep = step.update || (prefix && settings_.attention == AttentionScheme::causal);
+      w.timesteps.assign(g.chunks[c].frames, t);
+      w.context = {window_, c, step.step, schedule_.steps(), g.chunks[c].frames, g.plane, prefix};
+      if (w.keep)
+        w.decisions = policy_.decide(w.context);
+      else
+        w.decisions.assign(settings_.branches(), Decision{});
+      w.hidden.resize(settings_.branches());
+      work.push_back(std::move(w));
+    }
+    return work;
+  }
+
+  KeyRange keys_of(int chunk) const {
+    const WindowGeometry& g = backbone_.geometry();
+    if (settings_.attention == AttentionScheme::window) return {0, g.tokens()};
+    return {0, g.start(chunk) + g.chunk_tokens(chunk)};
+  }
+
+  void compute(int row) {
+    std::vector<ChunkWork> work = plan(row);
+    std::vector<WorkItem> items;
+    std::vector<at::Tensor> inputs;
+    for (ChunkWork& w : work) w.embedded = backbone_.embed(model_input(w.chunk));
+    for (int b = 0; b < settings_.branches(); ++b) {
+      for (const ChunkWork& w : work) {
+        record(row, w, b);
+        if (w.decisions[b].tokens.is_none()) continue;
+        items.push_back(WorkItem{w.chunk, b, w.decisions[b].tokens, w.timesteps, keys_of(w.chunk)});
+        inputs.push_back(w.embedded);
+      }
+    }
+    std::vector<at::Tensor> fresh;
+    if (!items.empty()) fresh = backbone_.forward(items, inputs, kv_);
+    size_t next = 0;
+    for (int b = 0; b < settings_.branches(); ++b)
+      for (ChunkWork& w : work) {
+        const TokenSet& set = w.decisions[b].tokens;
+        const at::Tensor rows = set.is_none() ? at::Tensor() : fresh[next++];
+        w.hidden[b] = policy_.reuses() && w.update ? residuals_.merge(w.chunk, b, w.embedded, set, rows,
+                                                                      w.context.frames, w.context.plane)
+                                                   : rows;
+      }
+    for (const ChunkWork& w : work) {
+      if (!w.keep) continue;
+      for (int b = 0; b < settings_.branches(); ++b)
+        policy_.observe(w.context, b, w.hidden[b].view({w.context.frames, w.context.plane, -1}));
+      if (w.update) advance(w, row);
+    }
+  }
+
+  void advance(const ChunkWork& w, int row) {
+    at::Tensor velocity = backbone_.head(w.hidden[0], w.timesteps);
+    if (settings_.branches() == 2) {
+      const at::Tensor uncond = backbone_.head(w.hidden[1], w.timesteps);
+      velocity = uncond + (velocity - uncond) * settings_.guidance;
+    }
+    // Once a chunk is enough to catch broken weights, and cheap enough to do always.
+    if (w.context.step == 0 && !at::isfinite(velocity).all().item<bool>())
+      fail(ExitCode::numerical,
+           "the model's output is not finite in row {} of window {} (chunk {}); check the checkpoint, or run with --dtype fp32",
+           row + 1, window_ + 1, w.chunk + 1);
+    at::Tensor target = chunk_latents(latents_, w.chunk);
+    UniPcState& state = solver_state_[w.chunk];
+    const at::Tensor next = solver_.step(state, velocity, target);
+    if (settings_.overwritten_first_sample && state.step == 1) state.last = next;
+    target.copy_(next);
+  }
+
+  void record(int row, const ChunkWork& w, int branch) {
+    const Decision& decision = w.decisions[branch];
+    const int64_t tokens = w.context.frames * w.context.plane;
+    const int64_t recomputed = decision.tokens.count(w.context.frames, w.context.plane);
+    const KeyRange keys = keys_of(w.chunk);
+    WorkCount& count = stats_.by_chunk[{window_, w.chunk, decision.phase}];
+    const double full = backbone_.flops(tokens, keys.end - keys.begin);
+    const double spent = recomputed == 0 ? 0 : backbone_.flops(recomputed, keys.end - keys.begin);
+    count += {recomputed, tokens - recomputed, spent, full - spent};
+    if (hooks_.on_decision)
+      hooks_.on_decision({window_, row, w.chunk, branch, w.context.step, decision, recomputed, tokens});
+  }
+
+  const Backbone& backbone_;
+  CachePolicy& policy_;
+  const Schedule& schedule_;
+  const UniPc& solver_;
+  const DenoiseSettings& settings_;
+  const int window_;
+  at::Tensor latents_;
+  NoiseSource& noise_;
+  RunStats& stats_;
+  const DenoiseHooks& hooks_;
+  KvCache kv_;
+  ResidualCache residuals_;
+  std::vector<UniPcState> solver_state_;
+  at::Tensor noised_prefix_;
+  int64_t prefix_frames_ = 0;
+};
+
+}  // namespace
+
+at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
+                          const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,
+                          RunStats& stats, const DenoiseHooks& hooks) {
+  return WindowLoop(backbone, policy, schedule, solver, settings, window, std::move(latents), noise, stats, hooks).run();
+}
+
+}  // namespace longtake

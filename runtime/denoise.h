@@ -1,0 +1,49 @@
+// The denoising loop of one window: rows of the schedule, decisions of the policy, the backbone, guidance and the solver.
+#pragma once
+
+#include <functional>
+
+#include "cache/policy.h"
+#include "models/backbone.h"
+#include "runtime/noise.h"
+#include "runtime/run_stats.h"
+#include "runtime/schedule.h"
+#include "runtime/unipc.h"
+
+namespace longtake {
+
+enum class AttentionScheme {
+  window,  // upstream SkyReels-V2: all chunks of the window in every row, each attending to all
+  causal   // a chunk runs only in the rows that update it and attends to the chunks up to its own
+};
+
+struct DenoiseSettings {
+  AttentionScheme attention = AttentionScheme::causal;
+  double guidance = 6.0;
+  int prefix_noise = 0;             // timestep given to prefix frames; they are mixed with prefix_noise/1000 noise
+  bool noise_every_row = false;     // draw prefix noise in rows that do not use it (a reference's generator state)
+  // The reference keeps the first sample of a frame as a view of the latents, which it then overwrites, so that the second
+  // step's corrector starts from the wrong sample. True repeats that (DF pipeline, SkyReels-V2 and MotionCache alike).
+  bool overwritten_first_sample = false;
+  int branches() const { return guidance > 1.0 ? 2 : 1; }
+};
+
+// One decision as it was taken, for progress, traces and tests.
+struct DecisionRecord {
+  int window, row, chunk, branch, step;
+  Decision decision;
+  int64_t recomputed, tokens;
+};
+
+struct DenoiseHooks {
+  std::function<void(const DecisionRecord&)> on_decision;
+  std::function<void(int row, int rows)> on_row;  // after each row; may throw to stop the run
+};
+
+// Denoises `latents` [C, F, h, w] float32, whose first chunks are the clean prefix where the schedule says so and noise
+// elsewhere, and returns the clean latents. Errors: numerical (non-finite velocity).
+at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
+                          const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,
+                          RunStats& stats, const DenoiseHooks& hooks = {});
+
+}  // namespace longtake

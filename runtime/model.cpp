@@ -1,0 +1,91 @@
+#include "runtime/model.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "models/umt5/encoder.h"
+#include "models/umt5/tokenizer.h"
+#include "models/weights/checkpoint_source.h"
+#include "models/weights/names.h"
+
+namespace longtake {
+namespace {
+
+// The number of heads cannot be seen from the tensors; 0 where the folder does not say (then the family's head width holds).
+int64_t configured_heads(const std::filesystem::path& transformer) {
+  const auto folder = std::filesystem::is_directory(transformer) ? transformer : transformer.parent_path();
+  std::ifstream file(folder / "config.json");
+  if (!file) return 0;
+  const auto config = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) fail_file("{} is not a JSON object", (folder / "config.json").string());
+  for (const char* key : {"num_attention_heads", "num_heads"})
+    if (config.contains(key) && config[key].is_number_integer()) return config[key].get<int64_t>();
+  return 0;
+}
+
+CheckpointSource open_transformer(const ModelFiles& files, const ModelTarget& target) {
+  Checkpoint checkpoint = Checkpoint::open(files.transformer);
+  auto translate = dit_translator(checkpoint);
+  return {std::move(checkpoint), std::move(translate), target.device, target.dtype};
+}
+
+CheckpointSource open_vae(const ModelFiles& files, const ModelTarget& target) {
+  Checkpoint checkpoint = Checkpoint::open(files.vae);
+  auto translate = vae_translator(checkpoint);
+  return {std::move(checkpoint), std::move(translate), target.device, target.dtype};
+}
+
+}  // namespace
+
+skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target) {
+  CheckpointSource source = open_transformer(files, target);
+  return {source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer))};
+}
+
+WanVae load_vae(const ModelFiles& files, const ModelTarget& target) {
+  CheckpointSource source = open_vae(files, target);
+  return WanVae(source);
+}
+
+std::vector<EncodedText> encode_texts(const ModelFiles& files, const std::vector<std::string>& texts, int64_t text_len,
+                                      const ModelTarget& target) {
+  const Tokenizer tokenizer(files.tokenizer);
+  Checkpoint checkpoint = Checkpoint::open(files.text_encoder);
+  auto translate = umt5_translator(checkpoint);
+  CheckpointSource source(std::move(checkpoint), std::move(translate), target.device, target.dtype);
+  const Umt5Encoder encoder(source);
+  std::vector<EncodedText> out;
+  for (const std::string& text : texts) {
+    const PromptTokens tokens = tokenizer.encode(text, text_len);
+    const TokenBatch padded = tokenizer.pad({&tokens, 1}, text_len);
+    EncodedText encoded;
+    encoded.truncated = tokens.truncated();
+    encoded.tokens = static_cast<int64_t>(tokens.ids.size());
+    encoded.context = encoder.encode(padded.ids.to(target.device), padded.mask.to(target.device)).squeeze(0);
+    out.push_back(std::move(encoded));
+  }
+  return out;
+}
+
+skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
+  const CheckpointSource source = open_transformer(files, {});
+  return skyreels::TransformerConfig::from(source, configured_heads(files.transformer));
+}
+
+VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, {})); }
+
+double parameters_in(const std::filesystem::path& path) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  double total = 0;
+  for (const std::string& name : checkpoint.names()) {
+    double elements = 1;
+    for (int64_t size : checkpoint.info(name).shape) elements *= static_cast<double>(size);
+    total += elements;
+  }
+  return total;
+}
+
+}  // namespace longtake

@@ -1,0 +1,41 @@
+// A model opened from its folder: the parts that stay for the run, and the text encoder that is only passing through.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/skyreels/transformer.h"
+#include "models/wan_vae/wan_vae.h"
+#include "runtime/recipe.h"
+
+namespace longtake {
+
+struct ModelTarget {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+// Strict: a missing or misshapen tensor is an Error (bad_file) that names it. Files are memory-mapped and converted one tensor
+// at a time. The VAE runs in the same dtype.
+skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target);
+WanVae load_vae(const ModelFiles& files, const ModelTarget& target);
+
+struct EncodedText {
+  at::Tensor context;      // [text_len, text_dim] in the target's dtype, zero rows behind the end of the text
+  int64_t tokens = 0;      // end mark included
+  bool truncated = false;  // the text was longer than text_len
+};
+
+// Loads tokenizer and text encoder, encodes all texts and frees them again.
+std::vector<EncodedText> encode_texts(const ModelFiles& files, const std::vector<std::string>& texts, int64_t text_len,
+                                      const ModelTarget& target);
+
+// Sizes from the files' headers alone, for plans.
+skyreels::TransformerConfig transformer_config(const ModelFiles& files);
+VaeSizes vae_sizes(const ModelFiles& files);
+double parameters_in(const std::filesystem::path& checkpoint);
+
+}  // namespace longtake

@@ -1,0 +1,170 @@
+// The table of all options.
+#include <fmt/ranges.h>
+
+#include "runtime/options.h"
+
+namespace longtake {
+namespace {
+
+using G = GenerateOptions;
+
+OptionInfo text(std::string key, std::string flags, OptionField field, std::string value_name, std::string help) {
+  OptionInfo info;
+  info.key = std::move(key);
+  info.flags = std::move(flags);
+  info.field = field;
+  info.value_name = std::move(value_name);
+  info.help = std::move(help);
+  return info;
+}
+
+OptionInfo choice(std::string key, std::string flags, OptionField field, std::vector<std::string> choices,
+                  std::string help) {
+  OptionInfo info = text(std::move(key), std::move(flags), field, "NAME", std::move(help));
+  info.kind = OptionKind::choice;
+  info.choices = std::move(choices);
+  return info;
+}
+
+OptionInfo ranged(OptionKind kind, std::string key, std::string flags, OptionField field, std::string value_name,
+                  double min, double max, std::string help) {
+  OptionInfo info = text(std::move(key), std::move(flags), field, std::move(value_name), std::move(help));
+  info.kind = kind;
+  info.min = min;
+  info.max = max;
+  return info;
+}
+
+OptionInfo integer(std::string key, std::string flags, int G::*field, std::string value_name, double min, double max,
+                   std::string help) {
+  return ranged(OptionKind::integer, std::move(key), std::move(flags), field, std::move(value_name), min, max,
+                std::move(help));
+}
+
+OptionInfo number(std::string key, std::string flags, double G::*field, double min, double max, std::string help) {
+  return ranged(OptionKind::number, std::move(key), std::move(flags), field, "NUMBER", min, max, std::move(help));
+}
+
+OptionInfo common(OptionInfo info) {
+  info.common = true;
+  return info;
+}
+
+OptionInfo recipe(OptionInfo info) {
+  info.from_recipe = true;
+  return info;
+}
+
+std::vector<OptionInfo> make_schema() {
+  std::vector<OptionInfo> s;
+  auto add = [&](OptionInfo info) { s.push_back(std::move(info)); };
+
+  add(common(text("model", "-m,--model", &G::model, "NAME|FOLDER",
+                  "Model recipe, or a folder with a model's files; `longtake models` lists the recipes")));
+  add(common(text("prompt", "-p,--prompt", &G::prompt, "TEXT", "What the video shows")));
+  add(common(recipe(
+      text("negative", "--negative", &G::negative, "TEXT", "What guidance steers away from; \"\" for nothing"))));
+  add(common(text("out", "-o,--out", &G::out, "FILE", "The mp4 file to write")));
+  OptionInfo seed = text("seed", "--seed", &G::seed, "NUMBER|random",
+                         "Start of the noise; the same seed gives the same noise on every device");
+  seed.kind = OptionKind::seed;
+  add(common(seed));
+  add(common(recipe(text("policy", "--policy", &G::policy, "NAME[:PRESET][,KEY=VALUE...]",
+                         "What to recompute and what to reuse: none, causal, motioncache:slow, motioncache:fast, or "
+                         "numbers of your own such as motioncache:threshold=0.2,warmup=4"))));
+  add(choice("parity", "--parity", &G::parity, {"none", "skyreels-ref", "motioncache-ref"},
+             "Repeat a reference program with its quirks, for comparisons"));
+
+  OptionInfo size = ranged(OptionKind::size, "video.size", "--size", &G::size, "HEIGHTxWIDTH", 16, 8192,
+                           "Picture size in pixels, both multiples of 16");
+  add(common(recipe(size)));
+  add(common(recipe(integer("video.frames", "--frames", &G::frames, "FRAMES", 1, 1e6, "Length of the video, 4k + 1"))));
+  add(common(ranged(OptionKind::seconds, "video.duration", "--duration", &G::duration, "SECONDS", 0.001, 1e6,
+                    "Length in seconds instead of frames, rounded to the nearest length that fits")));
+  add(common(recipe(integer("video.fps", "--fps", &G::fps, "RATE", 1, 240, "Frames a second"))));
+  add(integer("video.crf", "--crf", &G::crf, "NUMBER", 0, 51,
+              "H.264 quality: lower is better and larger, 0 is lossless"));
+  add(choice("video.preset", "--preset", &G::preset,
+             {"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"},
+             "H.264 effort: slower gives smaller files"));
+
+  add(common(recipe(integer("sampling.steps", "--steps", &G::steps, "STEPS", 1, 1000, "Denoising steps of a chunk"))));
+  add(common(recipe(number("sampling.guidance", "--guidance", &G::guidance, 1, 100,
+                           "How strongly the prompt is followed; 1 is off and halves the work"))));
+  add(recipe(number("sampling.shift", "--shift", &G::shift, 0.01, 100,
+                    "Where the steps lie: higher spends more of them on noisy stages")));
+  add(recipe(integer("sampling.window", "--window", &G::window, "FRAMES", 1, 1e6,
+                     "Frames that the model sees at once, 4k + 1; longer videos slide this window")));
+  add(recipe(integer("sampling.overlap", "--overlap", &G::overlap, "FRAMES", 1, 1e6,
+                     "Frames that each further window repeats as its start, 4k + 1")));
+  add(recipe(integer("sampling.chunk", "--chunk", &G::chunk, "LATENTS", 1, 1000,
+                     "Latent frames (4 frames each) that are denoised together")));
+  add(recipe(integer("sampling.ar_step", "--ar-step", &G::ar_step, "STEPS", 0, 1000,
+                     "Steps by which a chunk trails the one before it; 0 denoises all together")));
+  add(recipe(integer(
+      "sampling.addnoise", "--addnoise", &G::addnoise, "TIMESTEP", 0, 999,
+      "Noise that the model sees on the repeated frames; keeps long videos from drifting, at most 60 is wise")));
+  add(choice("sampling.history", "--history", &G::history, {"reencode", "carry"},
+             "What a window takes over: its last frames encoded again, or its last latents as they are"));
+
+  add(common(text("run.device", "--device", &G::device, "auto|cpu|cuda[:N]", "Where to compute")));
+  add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
+  add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
+              "Latent frames that are decoded at once: fewer take less memory"));
+  add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
+  add(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON"));
+  OptionInfo dry_run =
+      text("run.dry_run", "--dry-run", &G::dry_run, "", "Print the plan and its cost, generate nothing");
+  dry_run.kind = OptionKind::toggle;
+  add(common(dry_run));
+  return s;
+}
+
+}  // namespace
+
+const std::vector<OptionInfo>& option_schema() {
+  static const std::vector<OptionInfo> schema = make_schema();
+  return schema;
+}
+
+const OptionInfo* find_option(std::string_view key) {
+  for (const OptionInfo& info : option_schema())
+    if (info.key == key) return &info;
+  return nullptr;
+}
+
+std::string OptionInfo::flag() const { return flags.substr(flags.find("--")); }
+
+std::string OptionInfo::section() const {
+  const size_t dot = key.find('.');
+  return dot == std::string::npos ? std::string() : key.substr(0, dot);
+}
+
+std::string OptionInfo::name() const { return key.substr(key.find('.') + 1); }
+
+std::string option_notes(const OptionInfo& info) {
+  std::string notes;
+  auto add = [&](const std::string& note) { notes += (notes.empty() ? "" : "; ") + note; };
+  switch (info.kind) {
+    case OptionKind::integer:
+    case OptionKind::number:
+      add(fmt::format("{} to {}",
+                      static_cast<int64_t>(info.min) == info.min ? fmt::format("{}", static_cast<int64_t>(info.min))
+                                                                 : fmt::format("{}", info.min),
+                      static_cast<int64_t>(info.max)));
+      break;
+    case OptionKind::choice:
+      add(fmt::format("{}", fmt::join(info.choices, ", ")));
+      break;
+    default:
+      break;
+  }
+  const std::string value = option_text(GenerateOptions(), info);
+  if (info.from_recipe)
+    add("default: from the model's recipe");
+  else if (info.kind != OptionKind::toggle && info.kind != OptionKind::seconds && !value.empty())
+    add("default: " + value);
+  return notes;
+}
+
+}  // namespace longtake

@@ -1,0 +1,120 @@
+#include "runtime/options_yaml.h"
+
+#include <fmt/ranges.h>
+
+#include <fstream>
+#include <set>
+
+#include "base/error.h"
+#include "base/suggest.h"
+#include "base/utf8.h"
+
+namespace longtake {
+namespace {
+
+constexpr size_t max_bytes = 256 << 10;
+
+const char* kind_of(const YAML::Node& node) {
+  switch (node.Type()) {
+    case YAML::NodeType::Map:
+      return "a mapping";
+    case YAML::NodeType::Sequence:
+      return "a list";
+    case YAML::NodeType::Scalar:
+      return "a single value";
+    default:
+      return "nothing";
+  }
+}
+
+// Empty where there is no such section.
+std::vector<std::string> section_keys(const std::string& section) {
+  std::vector<std::string> names;
+  for (const OptionInfo& info : option_schema())
+    if (!section.empty() && info.section() == section) names.push_back(info.name());
+  return names;
+}
+
+}  // namespace
+
+std::string read_text_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) fail_file("{}: cannot be read; is the path right?", path.string());
+  std::string text(max_bytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > max_bytes)
+    fail_file("{}: larger than {} KiB, which no file of options is", path.string(), max_bytes >> 10);
+  return text;
+}
+
+YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
+  if (text.size() > max_bytes)
+    fail_file("{}: larger than {} KiB, which no file of options is", origin, max_bytes >> 10);
+  if (!is_utf8(text)) fail_file("{}: is not UTF-8 text", origin);
+  std::vector<YAML::Node> documents;
+  try {
+    documents = YAML::LoadAll(text);
+  } catch (const YAML::Exception& error) {
+    fail_file("{} line {}: is not YAML ({})", origin, error.mark.line + 1, error.msg);
+  }
+  if (documents.size() > 1) fail_usage("{}: one YAML document expected, found {}", origin, documents.size());
+  if (documents.empty() || documents[0].IsNull()) return YAML::Node(YAML::NodeType::Map);
+  if (!documents[0].IsMap()) fail_usage("{}: 'key: value' lines expected, found {}", origin, kind_of(documents[0]));
+  return documents[0];
+}
+
+std::string YamlEntry::scalar(const std::string& what) const {
+  if (value.IsNull()) fail_usage("{}: {} must have a value, found nothing; write \"\" for an empty text", place, what);
+  if (!value.IsScalar()) fail_expected(what, "a single value");
+  return value.Scalar();
+}
+
+void YamlEntry::fail_expected(const std::string& what, const std::string& expected) const {
+  fail_usage("{}: {} must be {}, found {}", place, what, expected, kind_of(value));
+}
+
+std::vector<YamlEntry> yaml_entries(const YAML::Node& node, const std::string& origin) {
+  std::vector<YamlEntry> entries;
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    const std::string place = fmt::format("{} line {}", origin, entry.first.Mark().line + 1);
+    if (!entry.first.IsScalar()) fail_usage("{}: keys must be plain names", place);
+    const std::string key = entry.first.Scalar();
+    if (!seen.insert(key).second) fail_usage("{}: the key '{}' is there twice", place, printable(key));
+    entries.push_back({key, entry.second, place});
+  }
+  return entries;
+}
+
+std::string unknown_key(std::string_view key) {
+  std::vector<std::string> keys;
+  for (const OptionInfo& info : option_schema()) {
+    // A right name in the wrong section is the likeliest slip.
+    if (info.key != key && info.name() == key.substr(key.rfind('.') + 1))
+      return fmt::format("unknown key '{}' (did you mean '{}'?)", printable(key), info.key);
+    keys.push_back(info.key);
+  }
+  return fmt::format("unknown key '{}'{}", printable(key), did_you_mean(key, keys));
+}
+
+std::vector<OptionAssignment> option_assignments(const YAML::Node& mapping, const std::string& origin) {
+  std::vector<OptionAssignment> out;
+  auto add = [&](const std::string& key, const YamlEntry& entry) {
+    if (find_option(key) == nullptr) fail_usage("{}: {}", entry.place, unknown_key(key));
+    out.push_back({key, entry.scalar(key), entry.place});
+  };
+  for (const YamlEntry& entry : yaml_entries(mapping, origin)) {
+    const std::vector<std::string> names = section_keys(entry.key);
+    if (names.empty()) {
+      add(entry.key, entry);
+      continue;
+    }
+    if (!entry.value.IsMap())
+      entry.fail_expected(entry.key, fmt::format("a section with keys such as {}", fmt::join(names, ", ")));
+    for (const YamlEntry& inner : yaml_entries(entry.value, origin)) add(entry.key + "." + inner.key, inner);
+  }
+  return out;
+}
+
+}  // namespace longtake

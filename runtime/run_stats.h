@@ -1,0 +1,42 @@
+// What a run computed and what it reused: by window, chunk and phase, in tokens and FLOPs. Both branches are counted.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <tuple>
+
+#include "cache/policy.h"
+
+namespace longtake {
+
+struct WorkCount {
+  int64_t recomputed = 0;   // tokens that went through the transformer
+  int64_t reused = 0;       // tokens whose residual was reused
+  double flops = 0;         // 2 * multiply-adds of the transformer blocks
+  double flops_saved = 0;   // what computing every token would have added
+
+  WorkCount& operator+=(const WorkCount& other) {
+    recomputed += other.recomputed;
+    reused += other.reused;
+    flops += other.flops;
+    flops_saved += other.flops_saved;
+    return *this;
+  }
+  double reused_share() const {
+    const int64_t all = recomputed + reused;
+    return all == 0 ? 0.0 : static_cast<double>(reused) / static_cast<double>(all);
+  }
+};
+
+struct RunStats {
+  std::map<std::tuple<int, int, Phase>, WorkCount> by_chunk;  // (window, chunk, phase)
+  double denoise_seconds = 0, decode_seconds = 0, encode_seconds = 0;
+
+  WorkCount total() const {
+    WorkCount sum;
+    for (const auto& [key, count] : by_chunk) sum += count;
+    return sum;
+  }
+};
+
+}  // namespace longtake

@@ -1,0 +1,112 @@
+#include "runtime/unipc.h"
+
+#include <ATen/TensorOperators.h>
+
+#include "base/error.h"
+
+namespace longtake {
+namespace {
+
+// The grid in double, before rounding: timesteps are truncated from these values.
+std::vector<double> shifted_grid(int steps, double shift) {
+  if (steps < 1 || steps > 1000) fail_usage("the number of denoising steps must be between 1 and 1000, got {}", steps);
+  if (!(shift > 0) || !std::isfinite(shift)) fail_usage("the timestep shift must be greater than 0, got {}", shift);
+  const double start = static_cast<double>(0.999f);
+  const double stride = -start / steps;
+  std::vector<double> sigmas(steps);
+  for (int k = 0; k < steps; ++k) {
+    const double s = k * stride + start;
+    sigmas[k] = shift * s / (1 + (shift - 1) * s);
+  }
+  return sigmas;
+}
+
+}  // namespace
+
+std::vector<float> flow_sigmas(int steps, double shift) {
+  const auto grid = shifted_grid(steps, shift);
+  std::vector<float> sigmas(grid.begin(), grid.end());
+  sigmas.push_back(0);
+  return sigmas;
+}
+
+std::vector<int> flow_timesteps(int steps, double shift) {
+  std::vector<int> timesteps;
+  for (double sigma : shifted_grid(steps, shift)) timesteps.push_back(static_cast<int>(sigma * 1000));
+  return timesteps;
+}
+
+UniPc::UniPc(int steps, double shift)
+    : sigmas_(flow_sigmas(steps, shift)), timesteps_(flow_timesteps(steps, shift)), coefficients_(steps) {
+  auto alpha = [&](int k) { return 1 - sigmas_[k]; };
+  auto lambda = [&](int k) { return std::log(alpha(k)) - std::log(sigmas_[k]); };
+  auto order = [&](int k) { return std::min({2, steps - k, k + 1}); };
+
+  for (int k = 0; k < steps; ++k) {
+    Coefficients& c = coefficients_[k];
+    c.sigma = sigmas_[k];
+    if (k > 0) {
+      const float h = lambda(k) - lambda(k - 1);
+      const float b = std::expm1(-h);
+      c.corrector.ratio = sigmas_[k] / sigmas_[k - 1];
+      c.corrector.scale = alpha(k) * b;
+      c.corrector.now = 0.5f;
+      if (order(k - 1) == 2) {
+        // [[1, 1], [r, 1]] rho = [b1, b2], solved in closed form.
+        const float r = (lambda(k - 2) - lambda(k - 1)) / h;
+        const float phi1 = b / -h - 1, phi2 = phi1 / -h - 0.5f;
+        const float b1 = phi1 / b, b2 = 2 * phi2 / b;
+        c.corrector.second_order = true;
+        c.corrector.r = r;
+        c.corrector.past = (b1 - b2) / (1 - r);
+        c.corrector.now = b1 - c.corrector.past;
+      }
+    }
+    if (k + 1 < steps) {  // the last step's sigma is 0: its result is the clean prediction itself
+      const float h = lambda(k + 1) - lambda(k);
+      c.predictor.ratio = sigmas_[k + 1] / sigmas_[k];
+      c.predictor.scale = alpha(k + 1) * std::expm1(-h);
+      if (order(k) == 2) {
+        c.predictor.second_order = true;
+        c.predictor.r = (lambda(k - 1) - lambda(k)) / h;
+        c.predictor.past = 0.5f;
+      }
+    }
+  }
+}
+
+at::Tensor UniPc::step(UniPcState& state, const at::Tensor& velocity, const at::Tensor& sample) const {
+  LONGTAKE_CHECK(state.step >= 0 && state.step < steps(), "step {} of a solver with {} steps", state.step, steps());
+  LONGTAKE_CHECK(sample.scalar_type() == at::kFloat && at::isFloatingType(velocity.scalar_type()),
+                 "expected a float32 sample and a floating velocity");
+  LONGTAKE_CHECK(velocity.sizes() == sample.sizes() && velocity.device() == sample.device(),
+                 "velocity and sample differ in shape or device");
+  const Coefficients& c = coefficients_[state.step];
+  const at::Tensor m = sample - velocity.to(at::kFloat) * c.sigma;
+
+  at::Tensor x;
+  if (state.step == 0) {
+    x = sample.clone();  // the caller may overwrite its sample in place
+  } else {
+    const Update& u = c.corrector;
+    LONGTAKE_CHECK(state.m1.defined() && state.last.defined() && (!u.second_order || state.m2.defined()),
+                   "the solver state lacks the tensors of step {}", state.step - 1);
+    at::Tensor change = (m - state.m1) * u.now;
+    if (u.second_order) change = (state.m2 - state.m1) * (u.past / u.r) + change;
+    x = state.last * u.ratio - state.m1 * u.scale - change * u.scale;
+  }
+
+  at::Tensor next = m;
+  if (state.step + 1 < steps()) {
+    const Update& u = c.predictor;
+    next = x * u.ratio - m * u.scale;
+    if (u.second_order) next = next - (state.m1 - m) * (u.scale * u.past / u.r);
+  }
+  state.m2 = state.m1;
+  state.m1 = m;
+  state.last = x;
+  ++state.step;
+  return next;
+}
+
+}  // namespace longtake

@@ -1,0 +1,77 @@
+#include "cache/token_set.h"
+
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
+
+#include "cache/kv_cache.h"
+#include "cache/residual.h"
+#include "tests/catch.h"
+#include "tests/devices.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/randn.h>
+
+using namespace longtake;
+
+namespace {
+at::Tensor longs(std::vector<int64_t> values) { return at::tensor(values, at::TensorOptions().dtype(at::kLong)); }
+}  // namespace
+
+TEST_CASE("a column is the same position of every frame") {
+  const TokenSet set = TokenSet::columns(longs({0, 3}));
+  CHECK(set.count(3, 4) == 6);
+  CHECK(at::equal(set.indices(3, 4, at::kCPU), longs({0, 3, 4, 7, 8, 11})));
+  CHECK(set.count_by_frame(3, 4) == std::vector<int64_t>{2, 2, 2});
+}
+
+TEST_CASE("a list counts by frame") {
+  const TokenSet set = TokenSet::list(longs({0, 1, 5, 11}));
+  CHECK(set.count(3, 4) == 4);
+  CHECK(set.count_by_frame(3, 4) == std::vector<int64_t>{2, 1, 1});
+}
+
+TEST_CASE("an empty selection is the empty set, whatever its form") {
+  CHECK(TokenSet::columns(longs({})).is_none());
+  CHECK(TokenSet::list(longs({})).is_none());
+  CHECK(TokenSet::none().count(3, 4) == 0);
+  CHECK(TokenSet::all().count(3, 4) == 12);
+}
+
+TEST_CASE("K/V rows land at their tokens' places and nowhere else") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : test_dtypes()) {
+      const auto options = at::TensorOptions().dtype(dtype).device(device);
+      KvCache cache({1, 2, 24, 3, 4}, dtype, device);
+      KvLayer& layer = cache.layer(0, 1);
+      const at::Tensor k = at::randn({6, 3, 4}, options), v = at::randn({6, 3, 4}, options);
+      layer.write(12, 3, 4, TokenSet::columns(longs({0, 3}).to(device)), k, v);
+      CHECK(at::equal(layer.k.index_select(0, longs({12, 15, 16, 19, 20, 23}).to(device)), k));
+      CHECK(at::equal(layer.v.index_select(0, longs({12, 15, 16, 19, 20, 23}).to(device)), v));
+      CHECK(layer.k.narrow(0, 0, 12).abs().max().item<float>() == 0);
+      CHECK(layer.k[13].abs().max().item<float>() == 0);
+      CHECK(cache.layer(0, 0).k.abs().max().item<float>() == 0);
+      CHECK_THROWS(layer.write(13, 3, 4, TokenSet::all(), at::randn({12, 3, 4}, options), at::randn({12, 3, 4}, options)));
+      CHECK_THROWS(layer.write(0, 3, 4, TokenSet::all(), k, v));
+    }
+  CHECK(KvShape{30, 2, 51000, 12, 128}.bytes(at::kBFloat16) == 2 * 9400320000LL);  // spec 9: 9.4 GB a branch
+}
+
+TEST_CASE("residuals rebuild hidden states token by token") {
+  for (const auto& device : test_devices()) {
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+    ResidualCache residuals;
+    const at::Tensor x0 = at::randn({12, 5}, options), y0 = at::randn({12, 5}, options);
+    CHECK_THROWS(residuals.merge(0, 0, x0, TokenSet::none(), {}, 3, 4));
+    CHECK(at::equal(residuals.merge(0, 0, x0, TokenSet::all(), y0, 3, 4), y0));
+    const at::Tensor x1 = at::randn({12, 5}, options);
+    CHECK(at::equal(residuals.merge(0, 0, x1, TokenSet::none(), {}, 3, 4), x1 + (y0 - x0)));
+    const at::Tensor fresh = at::randn({6, 5}, options);
+    const at::Tensor mixed = residuals.merge(0, 0, x1, TokenSet::columns(longs({0, 3}).to(device)), fresh, 3, 4);
+    CHECK(at::equal(mixed.index_select(0, longs({0, 3, 4, 7, 8, 11}).to(device)), fresh));
+    CHECK(at::equal(mixed[1], (x1 + (y0 - x0))[1]));
+    // The recomputed tokens keep their new residual, the others their old one.
+    const at::Tensor again = residuals.merge(0, 0, x1, TokenSet::none(), {}, 3, 4);
+    CHECK(at::equal(again[1], mixed[1]));
+    CHECK((again - mixed).abs().max().item<float>() < 1e-6f);
+  }
+}

@@ -1,0 +1,26 @@
+#include "tests/golden/golden.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/max.h>
+#include <fmt/core.h>
+
+#include <cmath>
+#include <limits>
+
+namespace longtake::golden {
+
+double relative_error(const at::Tensor& value, const at::Tensor& reference) {
+  if (value.numel() != reference.numel()) return std::numeric_limits<double>::infinity();
+  const at::Tensor a = value.to(at::kCPU, at::kDouble).reshape({-1}), b = reference.to(at::kCPU, at::kDouble).reshape({-1});
+  const double error = (a - b).abs().max().item<double>() / std::max(b.abs().max().item<double>(), 1e-30);
+  return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+}
+
+bool within(const std::string& name, const at::Tensor& value, const at::Tensor& reference, double tolerance) {
+  const double error = relative_error(value, reference);
+  fmt::print("  {:<44} error {:.2e}, tolerance {:.0e} ({:.1f} % used)\n", name, error, tolerance, 100 * error / tolerance);
+  return error <= tolerance;
+}
+
+}  // namespace longtake::golden

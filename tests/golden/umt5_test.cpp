@@ -1,0 +1,20 @@
+// The UMT5 encoder against the reference program's inputs and outputs on small random models.
+#include <ATen/core/grad_mode.h>
+
+#include "models/umt5/encoder.h"
+#include "tests/golden/golden.h"
+
+using namespace longtake;
+
+TEST_CASE("UMT5 agrees with the reference", "[golden]") {
+  const auto root = golden::skyreels();
+  LONGTAKE_GOLDEN_OR_SKIP(root);
+  at::NoGradGuard no_grad;
+  for (const std::string set : {"a", "b"}) {
+    CheckpointSource source = golden::float32_source(root / set / "umt5.safetensors");
+    const Umt5Encoder encoder(source);
+    CHECK(source.unused().empty());
+    const Checkpoint io = Checkpoint::open(root / set / "umt5_io.safetensors");
+    CHECK(golden::within("umt5 " + set, encoder.encode(io.tensor("ids"), io.tensor("mask")), io.tensor("out"), 1e-4));
+  }
+}

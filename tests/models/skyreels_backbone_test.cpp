@@ -1,0 +1,123 @@
+// Properties of partial rows: a subset of all tokens is the full pass bit for bit, an empty one touches nothing.
+#include "models/skyreels/backbone.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+
+#include "models/weights/checkpoint_source.h"
+#include "tests/catch.h"
+#include "tests/devices.h"
+
+using namespace longtake;
+
+namespace {
+
+struct Tiny {
+  at::Device device;
+  at::ScalarType dtype;
+  skyreels::TransformerConfig config;
+  std::unique_ptr<skyreels::Transformer> transformer;
+  skyreels::TextKv cond, uncond;
+  WindowGeometry geometry;
+
+  Tiny(at::Device d, at::ScalarType t) : device(d), dtype(t) {
+    config = {.dim = 48, .ffn_dim = 96, .layers = 2, .heads = 2, .in_channels = 4, .out_channels = 4, .text_dim = 12, .freq_dim = 16};
+    class Cast : public WeightSource {
+     public:
+      Cast(at::Device d, at::ScalarType t) : init_([](const std::string&) { return true; }, 7, d), dtype_(t) {}
+      bool has(const std::string& name) const override { return init_.has(name); }
+      std::vector<int64_t> shape(const std::string& name) const override { return init_.shape(name); }
+      at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) override {
+        return init_.take(name, shape).to(dtype_);
+      }
+
+     private:
+      InitSource init_;
+      at::ScalarType dtype_;
+    } source(d, t);
+    transformer = std::make_unique<skyreels::Transformer>(source, config);
+    const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
+    cond = skyreels::prepare_text(*transformer, at::randn({6, 12}, f32));
+    uncond = skyreels::prepare_text(*transformer, at::randn({6, 12}, f32));
+    geometry.chunks = {{0, 3}, {3, 3}};
+    geometry.latent_height = 8;
+    geometry.latent_width = 6;
+  }
+  skyreels::SkyReelsBackbone backbone() const { return {*transformer, {&cond, &uncond}, geometry, 1}; }
+};
+
+constexpr int64_t kTokens = 3 * 4 * 3;
+
+}  // namespace
+
+TEST_CASE("a subset of all tokens equals the full pass bit for bit, K/V included") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : test_dtypes()) {
+      const Tiny tiny(device, dtype);
+      const auto backbone = tiny.backbone();
+      const at::Tensor latents = at::randn({4, 3, 8, 6}, at::TensorOptions().dtype(at::kFloat).device(device));
+      const std::vector<at::Tensor> inputs(2, backbone.embed(latents));
+      const at::Tensor every = at::arange(kTokens, at::TensorOptions().dtype(at::kLong).device(device));
+      const at::Tensor columns = at::arange(12, at::TensorOptions().dtype(at::kLong).device(device));
+      std::vector<std::vector<at::Tensor>> outputs;
+      std::vector<KvCache> caches;
+      for (const TokenSet& set : {TokenSet::all(), TokenSet::list(every), TokenSet::columns(columns)}) {
+        caches.emplace_back(backbone.kv_shape(), dtype, device);
+        const std::vector<WorkItem> items{{0, 0, set, {700, 700, 700}, {0, kTokens}}, {0, 1, set, {700, 700, 700}, {0, kTokens}}};
+        outputs.push_back(backbone.forward(items, inputs, caches.back()));
+      }
+      for (size_t i = 1; i < outputs.size(); ++i) {
+        for (int b = 0; b < 2; ++b) CHECK(at::equal(outputs[i][b], outputs[0][b]));
+        for (int64_t layer = 0; layer < 2; ++layer)
+          for (int64_t b = 0; b < 2; ++b) {
+            CHECK(at::equal(caches[i].layer(layer, b).k, caches[0].layer(layer, b).k));
+            CHECK(at::equal(caches[i].layer(layer, b).v, caches[0].layer(layer, b).v));
+          }
+      }
+    }
+}
+
+TEST_CASE("rows of several chunks and branches equal one call for each") {
+  for (const auto& device : test_devices()) {
+    const Tiny tiny(device, at::kFloat);
+    const auto backbone = tiny.backbone();
+    const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
+    const at::Tensor a = backbone.embed(at::randn({4, 3, 8, 6}, f32)), b = backbone.embed(at::randn({4, 3, 8, 6}, f32));
+    const at::Tensor columns = at::arange(5, at::TensorOptions().dtype(at::kLong).device(device));
+    const at::Tensor tokens = at::arange(3, 20, at::TensorOptions().dtype(at::kLong).device(device));
+    // Chunk 1 attends to chunk 0's keys of the same layer, so both orders must agree.
+    const std::vector<WorkItem> items{{0, 0, TokenSet::all(), {20, 20, 20}, {0, kTokens}},
+                                      {1, 0, TokenSet::columns(columns), {900, 900, 900}, {0, 2 * kTokens}},
+                                      {0, 1, TokenSet::all(), {20, 20, 20}, {0, kTokens}},
+                                      {1, 1, TokenSet::list(tokens), {900, 950, 999}, {0, 2 * kTokens}}};
+    const std::vector<at::Tensor> inputs{a, b, a, b};
+    KvCache together(backbone.kv_shape(), at::kFloat, device), apart(backbone.kv_shape(), at::kFloat, device);
+    const auto row = backbone.forward(items, inputs, together);
+    for (size_t i = 0; i < items.size(); ++i) {
+      const auto one = backbone.forward(std::span(items).subspan(i, 1), std::span(inputs).subspan(i, 1), apart);
+      CHECK((one[0] - row[i]).abs().max().item<float>() < 1e-5f);
+    }
+    for (int64_t layer = 0; layer < 2; ++layer)
+      CHECK((together.layer(layer, 1).k - apart.layer(layer, 1).k).abs().max().item<float>() < 1e-5f);
+  }
+}
+
+TEST_CASE("FLOP counts of SkyReels-V2-DF-1.3B") {
+  skyreels::TransformerConfig config;
+  config.dim = 1536, config.ffn_dim = 8960, config.layers = 30, config.heads = 12;
+  const int64_t chunk = 10200;
+  const double want[] = {45.8, 65.0, 84.2, 103.3, 122.5};  // TFLOP for chunk g, spec motioncache.md 1.8
+  double causal = 0;
+  for (int g = 0; g < 5; ++g) {
+    const double flops = skyreels::transformer_flops(config, chunk, (g + 1) * chunk, 512, true);
+    CHECK(std::abs(flops / 1e12 - want[g]) < 0.1);
+    causal += flops * 50 * 2 * (g == 0 ? 1 : 2);  // two windows; chunk 0 of the second is prefix
+  }
+  causal += 2 * skyreels::transformer_flops(config, chunk, chunk, 512, true);  // the prefix, once a branch
+  CHECK(std::abs(causal / 1e15 - 79.7) < 0.1);
+  const double dense = skyreels::transformer_flops(config, 51000, 51000, 512, true);
+  CHECK(std::abs(dense / 1e12 - 611.9) < 1.0);
+  CHECK(std::abs(dense * 270 / 1e15 - 165.2) < 0.3);
+}
