@@ -6,8 +6,6 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 
-#include <future>
-
 #include "base/error.h"
 #include "models/weights/checkpoint_source.h"
 #include "models/weights/safetensors.h"
@@ -20,28 +18,58 @@
 namespace longtake::train {
 namespace {
 
+constexpr int kMostChunks = 5;
+
+// Whole clips, drawn and encoded once: windows take their first frames.
+struct LatentPool {
+  struct Part {
+    std::vector<demo::Scene> scenes;
+    at::Tensor latents;  // [clips, 16, 25, 16, 16] half precision, on the training device
+  };
+  std::map<demo::Start, Part> parts;
+
+  LatentPool(const DitOptions& options, const MomentEncoder& encoder) {
+    demo::Random random(options.seed + 4000);
+    for (const demo::Start start : {demo::Start::beginning, demo::Start::anywhere}) {
+      std::vector<demo::Clip> clips;
+      Part& part = parts[start];
+      for (int i = 0; i < options.pool; ++i) {
+        clips.emplace_back(demo::random_training_scene(random), start, random.next());
+        part.scenes.push_back(clips.back().scene());
+      }
+      std::vector<at::Tensor> latents(clips.size());
+      at::parallel_for(0, options.pool, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+          latents[i] = encoder.encode(clips[i].frames(0, 4 * kMostChunks * kChunkFrames - 3).unsqueeze(0)).squeeze(0).to(at::kHalf);
+      });
+      part.latents = at::stack(latents).to(options.device);
+    }
+  }
+};
+
 struct Batch {
   at::Tensor clean, sigma, timesteps, weight;  // [B, 16, F, 16, 16], [B, 1, F, 1, 1], [B, F], [B, 1, F, 1, 1]
   std::vector<std::vector<int64_t>> ids;
   bool causal = true;
 };
 
-Batch draw_batch(const DitOptions& options, const MomentEncoder& encoder, const Prompts& prompts, demo::Random& random) {
+Batch draw_batch(const DitOptions& options, const LatentPool& pool, const Prompts& prompts, demo::Random& random) {
   const double pick = random.uniform(0, options.mix[0] + options.mix[1] + options.mix[2]);
-  const int chunks = pick < options.mix[0] ? 1 : pick < options.mix[0] + options.mix[1] ? 2 : 5;
+  const int chunks = pick < options.mix[0] ? 1 : pick < options.mix[0] + options.mix[1] ? 2 : kMostChunks;
   const int windows = std::max(1, options.batch_chunks / chunks);
   const int64_t frames = chunks * kChunkFrames;
   Batch batch;
   batch.causal = random.uniform() < options.noise.causal_share;
-  std::vector<demo::Clip> clips;
+  std::vector<at::Tensor> latents;
   std::vector<float> sigma, weight;
   std::vector<double> timesteps;
   for (int i = 0; i < windows; ++i) {
     const NoisePlan plan = plan_noise(chunks, batch.causal, options.noise, random);
-    const demo::Clip clip(demo::random_training_scene(random), plan.start, random.next());
-    clips.push_back(clip);
+    const LatentPool::Part& part = pool.parts.at(plan.start);
+    const int clip = random.below(static_cast<int>(part.scenes.size()));
+    latents.push_back(part.latents[clip].narrow(1, 0, frames));
     const bool drop = random.uniform() < options.drop_text;
-    batch.ids.push_back(prompts.ids(drop ? "" : training_prompt(clip.scene(), random)));
+    batch.ids.push_back(prompts.ids(drop ? "" : training_prompt(part.scenes[clip], random)));
     for (int c = 0; c < chunks; ++c) {
       for (int64_t f = 0; f < kChunkFrames; ++f) {
         sigma.push_back(static_cast<float>(plan.sigma[c]));
@@ -50,13 +78,8 @@ Batch draw_batch(const DitOptions& options, const MomentEncoder& encoder, const 
       }
     }
   }
-  std::vector<at::Tensor> latents(windows);
-  at::parallel_for(0, windows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      latents[i] = encoder.encode(clips[i].frames(0, static_cast<int>(4 * frames - 3)).unsqueeze(0)).squeeze(0);
-  });
   const auto by_frame = [&](const at::Tensor& x) { return x.view({windows, 1, frames, 1, 1}).to(options.device); };
-  batch.clean = at::stack(latents).to(options.device);
+  batch.clean = at::stack(latents).to(at::kFloat);
   batch.sigma = by_frame(at::tensor(sigma)), batch.weight = by_frame(at::tensor(weight));
   batch.timesteps = at::tensor(timesteps, at::TensorOptions().dtype(at::kDouble)).view({windows, frames}).to(options.device);
   return batch;
@@ -80,7 +103,7 @@ void train_dit(const DitOptions& options) {
   std::map<std::string, at::Tensor> moments;
   const Checkpoint file = Checkpoint::open(options.folder / "moments.safetensors");
   for (const std::string& name : file.names()) moments[name] = file.tensor(name);
-  const MomentEncoder encoder(moments);
+  const LatentPool pool(options, MomentEncoder(moments));
 
   const Umt5Sizes text_sizes = demo_text_sizes();
   const auto config = demo_transformer(options.dim, options.layers, text_sizes.dim);
@@ -114,12 +137,8 @@ void train_dit(const DitOptions& options) {
   demo::Random random(options.seed + 5000 + static_cast<uint64_t>(parameters.steps()));
   double sum = 0;
   int count = 0;
-  // The next batch is drawn while this one is learned from.
-  const auto draw = [&] { return std::async(std::launch::async, [&] { return draw_batch(options, encoder, prompts, random); }); };
-  std::future<Batch> next = draw();
   while (clock.share() < 1) {
-    const Batch batch = next.get();
-    next = draw();
+    const Batch batch = draw_batch(options, pool, prompts, random);
     const at::Tensor target = at::randn(batch.clean.sizes(), batch.clean.options()) - batch.clean;  // noise - clean
     const at::Tensor noisy = batch.clean + batch.sigma * target;
     StepSource dit_source(dit, dtype), text_source(text, dtype);

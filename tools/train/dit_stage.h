@@ -17,6 +17,7 @@ struct DitOptions {
   double minutes = 25;
   bool cpu_time = false;
   int64_t dim = 128, layers = 4;
+  int pool = 1000;                 // clips drawn beforehand, and as many that start anywhere on their way
   int batch_chunks = 12;           // chunks a step: windows times their chunks
   std::array<double, 3> mix = {0.5, 0.3, 0.2};  // shares of steps on windows of 1, 2 and 5 chunks
   double rate = 2e-3, average = 0.995, drop_text = 0.12;

@@ -23,7 +23,7 @@ constexpr const char* kUsage =
     "  captions   captions.txt: every caption of the world in every style\n"
     "  clips      clips.safetensors: a few clips to look at (--count 12)\n"
     "  vae        the VAE's decoder (--minutes 12 --batch 4 --crop 64 --frames 9 --rate 2e-3)\n"
-    "  dit        the transformer and the text encoder, after vae (--minutes 25 --dim 128 --layers 4 --batch 12 --rate 2e-3\n"
+    "  dit        the transformer and the text encoder, after vae (--minutes 25 --dim 128 --layers 4 --batch 12 --rate 2e-3 --pool 1000\n"
     "             --one 0.5 --two 0.3 --five 0.2: shares of steps on windows of so many chunks; --bf16 0|1)\n"
     "  export     a model folder in the Diffusers layout (--model FOLDER --flow-shift 5)\n"
     "  plot       loss curves as SVG (--picture FILE)\n"
@@ -114,6 +114,7 @@ int run(int argc, char** argv) {
     options.dim = static_cast<int64_t>(arguments.number("dim", static_cast<double>(options.dim)));
     options.layers = static_cast<int64_t>(arguments.number("layers", static_cast<double>(options.layers)));
     options.batch_chunks = static_cast<int>(arguments.number("batch", options.batch_chunks));
+    options.pool = static_cast<int>(arguments.number("pool", options.pool));
     options.rate = arguments.number("rate", options.rate);
     options.average = arguments.number("average", options.average);
     options.bfloat16 = arguments.number("bf16", 0) != 0;
