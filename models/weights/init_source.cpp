@@ -34,6 +34,9 @@ void fill(at::Tensor& tensor, const std::string& name, const at::Generator& gene
     tensor.fill_(1);
   } else if (ends_with_any(name, {"token_embedding.weight", "fps_embedding.weight", ".embedding.weight"})) {
     tensor.normal_(0, 0.02, generator);
+  } else if (name.ends_with(".attn.q.weight")) {
+    // UMT5 does not scale its scores by the head width (64): with larger queries attention would start, and stay, on one key.
+    tensor.normal_(0, 1 / std::sqrt(64.0 * static_cast<double>(sizes[1])), generator);
   } else if (name.ends_with(".weight") && tensor.dim() == 2) {
     const double bound = std::sqrt(6.0 / static_cast<double>(sizes[0] + sizes[1]));
     tensor.uniform_(-bound, bound, generator);
