@@ -86,6 +86,13 @@ class GenerateRun {
  private:
   const GenerateOptions& options() const { return options_.values(); }
 
+  // Models with an embedding of the frame rate know 16 fps and everything else (24).
+  int fps_index() const { return options().fps == 16 ? 0 : 1; }
+
+  StepModel step_model(std::function<at::Tensor(double)> embedding, int64_t dim) const {
+    return {std::move(embedding), model_.recipe.architecture.distance == "linear" ? DistanceRule::linear : DistanceRule::polynomial, dim};
+  }
+
   // The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe.
   void dry_run(const std::string& note) const {
     const Architecture& a = model_.recipe.architecture;
@@ -105,6 +112,9 @@ class GenerateRun {
       input.transformer_parameters = parameters_in(files.transformer);
       input.text_parameters = parameters_in(files.text_encoder);
       input.vae_parameters = parameters_in(files.vae);
+      const auto steps = step_model(load_step_embedding(files, fps_index()), input.transformer.dim);
+      input.preview = make_policy(policy_, flow_timesteps(options().steps, options().shift), steps, settings_.denoise.branches())
+                          ->preview(options().steps);
     } else {
       if (a.dim == 0) model_.require_files();
       input.transformer = {.dim = a.dim, .ffn_dim = a.ffn, .layers = a.layers, .heads = a.heads, .text_dim = a.text_dim, .freq_dim = a.freq_dim};
@@ -137,14 +147,13 @@ class GenerateRun {
     for (const EncodedText& text : encoded) kv.push_back(skyreels::prepare_text(transformer, text.context));
     std::vector<const skyreels::TextKv*> texts_of_branch;
     for (const auto& text : kv) texts_of_branch.push_back(&text);
-    const int fps_index = o.fps == 16 ? 0 : 1;
     const BackboneFactory make = [&](const WindowGeometry& g) {
-      return std::make_unique<skyreels::SkyReelsBackbone>(transformer, texts_of_branch, g, fps_index);
+      return std::make_unique<skyreels::SkyReelsBackbone>(transformer, texts_of_branch, g, fps_index());
     };
     const auto probe = make(window_geometry(settings_, settings_.plan.windows.front()));
-    const auto policy = make_policy(policy_, flow_timesteps(o.steps, o.shift),
-                                    [&](double t) { return probe->step_embedding(t); }, transformer.config().dim,
-                                    settings_.denoise.branches());
+    const auto policy = make_policy(
+        policy_, flow_timesteps(o.steps, o.shift),
+        step_model([&](double t) { return probe->step_embedding(t); }, transformer.config().dim), settings_.denoise.branches());
     std::unique_ptr<NoiseSource> noise;
     if (o.parity == "none")
       noise = std::make_unique<PhiloxNoise>(*o.seed);

@@ -18,19 +18,20 @@ void flag_names(const CLI::App& app, std::vector<std::string>& names) {
 
 // CLI11 says that something is unknown; this says what was probably meant.
 std::string explain(const CLI::App& program, const CLI::ParseError& error) {
-  std::string text = error.what();
-  if (error.get_name() != "ExtrasError") return text;
-  std::vector<std::string> known;
   const auto chosen = program.get_subcommands();
+  const auto extras = program.remaining(true);
+  const bool no_verb = dynamic_cast<const CLI::RequiredError*>(&error) && chosen.empty();
+  if (extras.empty() || !(no_verb || dynamic_cast<const CLI::ExtrasError*>(&error)))
+    return no_verb ? "a verb is missing, for example generate; see longtake --help" : error.what();
+  std::vector<std::string> known;
   for (const CLI::App* verb : chosen) flag_names(*verb, known);
   if (chosen.empty())
     for (const CLI::App* verb : program.get_subcommands([](const CLI::App*) { return true; })) known.push_back(verb->get_name());
-  const auto extras = program.remaining(true);
   for (std::string word : extras) {
     word = word.substr(0, word.find('='));
     if (const std::string hint = did_you_mean(word, known); !hint.empty()) return fmt::format("unknown argument {}{}", word, hint);
   }
-  return extras.empty() ? text : fmt::format("unknown argument {}; see longtake --help", extras.front());
+  return fmt::format("unknown argument {}; see longtake {}--help", extras.front(), chosen.empty() ? "" : chosen.front()->get_name() + " ");
 }
 
 int run(int argc, char** argv) {

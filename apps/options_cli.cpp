@@ -22,7 +22,8 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
     else
       option = verb.add_option(info.flags, CLI::callback_t([take](const CLI::results_t& values) { return take(values.at(0)); }), help)
                    ->type_name(info.value_name)
-                   ->expected(1);
+                   ->expected(1)
+                   ->take_last();
     // An empty group hides an option from --help; --help-all shows it.
     option->group(info.common ? "Options" : "");
   }

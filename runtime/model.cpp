@@ -77,6 +77,12 @@ skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
 
 VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, {})); }
 
+std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index) {
+  CheckpointSource source = open_transformer(files, {});
+  const skyreels::TimeEmbedder embedder(source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer)));
+  return [embedder, fps_index](double timestep) { return embedder.step(timestep, fps_index); };
+}
+
 double parameters_in(const std::filesystem::path& path) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   double total = 0;

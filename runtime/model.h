@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,6 +37,8 @@ std::vector<EncodedText> encode_texts(const ModelFiles& files, const std::vector
 // Sizes from the files' headers alone, for plans.
 skyreels::TransformerConfig transformer_config(const ModelFiles& files);
 VaeSizes vae_sizes(const ModelFiles& files);
+// The conditioning vector of a timestep, from the few tensors that make it; float32 on the CPU.
+std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index);
 double parameters_in(const std::filesystem::path& checkpoint);
 
 }  // namespace longtake

@@ -103,22 +103,20 @@ PolicyChoice choose_policy(const PolicySpec& spec, bool parity) {
   return policy;
 }
 
-std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps,
-                                   const std::function<at::Tensor(double)>& step_embedding, int64_t transformer_dim) {
+std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model) {
   const std::vector<double> t(timesteps.begin(), timesteps.end());
-  std::vector<double> distance = relative_step_change(t, step_embedding);
-  if (choice.distance == DistanceRule::linear) return distance;
+  std::vector<double> distance = relative_step_change(t, model.embedding);
+  if (choice.distance.value_or(model.distance) == DistanceRule::linear) return distance;
   // 5120 is the width of the 14B models; the reference takes the 1.3B polynomial for every model.
-  const DistancePolynomial& polynomial = transformer_dim >= 5120 && !choice.parity ? kWan14B : kWan1_3B;
+  const DistancePolynomial& polynomial = model.dim >= 5120 && !choice.parity ? kWan14B : kWan1_3B;
   for (double& d : distance) d = choice.parity ? polynomial(d) : polynomial.monotone(d);
   return distance;
 }
 
-std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps,
-                                         const std::function<at::Tensor(double)>& step_embedding, int64_t transformer_dim,
+std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model,
                                          int branches) {
   if (choice.name != "motioncache") return std::make_unique<RecomputeAll>(branches);
-  return std::make_unique<MotionCache>(choice.motion, step_distances(choice, timesteps, step_embedding, transformer_dim), branches);
+  return std::make_unique<MotionCache>(choice.motion, step_distances(choice, timesteps, model), branches);
 }
 
 }  // namespace longtake

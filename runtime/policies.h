@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ struct PolicyChoice {
   std::string name;                 // none, causal, motioncache
   AttentionScheme attention = AttentionScheme::causal;
   MotionCacheSettings motion;       // motioncache only
-  DistanceRule distance = DistanceRule::polynomial;
+  std::optional<DistanceRule> distance;  // the model's own where unset
   bool parity = false;
 };
 
@@ -29,13 +30,17 @@ struct PolicyChoice {
 // released settings) and `fast`.
 PolicyChoice choose_policy(const PolicySpec& spec, bool parity);
 
-// timesteps of the schedule, and the model's conditioning vector at a timestep; transformer_dim selects the polynomial.
-std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps,
-                                         const std::function<at::Tensor(double)>& step_embedding, int64_t transformer_dim,
-                                         int branches);
+// What a model's steps look like to a policy.
+struct StepModel {
+  std::function<at::Tensor(double)> embedding;             // the conditioning vector of a timestep
+  DistanceRule distance = DistanceRule::polynomial;        // from the recipe
+  int64_t dim = 0;                                         // selects the polynomial
+};
 
-// The distances alone, for dry runs.
-std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps,
-                                   const std::function<at::Tensor(double)>& step_embedding, int64_t transformer_dim);
+// How far each step of the schedule lies from the one before; what adds up to motioncache's threshold.
+std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model);
+
+std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model,
+                                         int branches);
 
 }  // namespace longtake

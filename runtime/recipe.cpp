@@ -85,11 +85,15 @@ Architecture read_architecture(const YamlEntry& entry, const std::string& origin
       {"transformer_parameters", &Architecture::transformer_parameters},
       {"text_parameters", &Architecture::text_parameters},
       {"vae_parameters", &Architecture::vae_parameters}};
-  std::vector<std::string> known = {"family", "fps_embedding"};
+  std::vector<std::string> known = {"family", "fps_embedding", "distance"};
   for (const auto& [key, member] : sizes) known.push_back(key);
   for (const YamlEntry& value : section(entry, origin)) {
     if (value.key == "family") {
       a.family = value.scalar(value.key);
+    } else if (value.key == "distance") {
+      a.distance = value.scalar(value.key);
+      if (a.distance != "polynomial" && a.distance != "linear")
+        fail_usage("{}: distance must be polynomial or linear, found '{}'", value.place, printable(a.distance));
     } else if (value.key == "fps_embedding") {
       const std::string text = value.scalar(value.key);
       if (text != "true" && text != "false") fail_usage("{}: {} must be true or false", value.place, value.key);

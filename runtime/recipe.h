@@ -26,6 +26,7 @@ struct Architecture {
   std::string family;  // skyreels-v2
   int64_t dim = 0, ffn = 0, heads = 0, layers = 0, freq_dim = 0, text_dim = 0, text_len = 0;
   bool fps_embedding = false;
+  std::string distance;  // polynomial | linear: how step changes become MotionCache's distances; empty: polynomial
   int64_t transformer_parameters = 0, text_parameters = 0, vae_parameters = 0;
 };
 

@@ -1,23 +1,14 @@
 #include "models/skyreels/transformer.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/cos.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/pow.h>
-#include <ATen/ops/silu.h>
-#include <ATen/ops/sin.h>
 
 #include "attention/rope.h"
 #include "base/error.h"
 
 namespace longtake::skyreels {
 namespace {
-
-Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
-  return {source.take(name + ".weight", {out, in}), source.take(name + ".bias", {out})};
-}
 
 int64_t count_layers(const WeightSource& source) {
   int64_t layers = 0;
@@ -26,6 +17,10 @@ int64_t count_layers(const WeightSource& source) {
 }
 
 }  // namespace
+
+Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
+  return {source.take(name + ".weight", {out, in}), source.take(name + ".bias", {out})};
+}
 
 TransformerConfig TransformerConfig::from(const WeightSource& source, int64_t heads) {
   TransformerConfig c;
@@ -61,14 +56,7 @@ Transformer::Transformer(WeightSource& source, const TransformerConfig& config) 
   patch_.bias = source.take("patch_embedding.bias", {D});
   text_in_ = take_linear(source, "text_embedding.0", D, config.text_dim);
   text_out_ = take_linear(source, "text_embedding.2", D, D);
-  time_in_ = take_linear(source, "time_embedding.0", D, config.freq_dim);
-  time_out_ = take_linear(source, "time_embedding.2", D, D);
-  time_projection_ = take_linear(source, "time_projection.1", 6 * D, D);
-  if (config.fps_embedding) {
-    fps_table_ = source.take("fps_embedding.weight", {2, D});
-    fps_in_ = take_linear(source, "fps_projection.0", D, D);
-    fps_out_ = take_linear(source, "fps_projection.2", 6 * D, D);
-  }
+  time_ = TimeEmbedder(source, config);
   auto take_attention = [&](const std::string& name) {
     return Attention{take_linear(source, name + ".q", D, D), take_linear(source, name + ".k", D, D),
                      take_linear(source, name + ".v", D, D), take_linear(source, name + ".o", D, D),
@@ -96,23 +84,6 @@ at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
   const at::Tensor patches =
       x.reshape({B, C, F, gh, 2, gw, 2}).permute({0, 2, 3, 5, 1, 4, 6}).reshape({B * F * gh * gw, C * 4});
   return patch_(patches);
-}
-
-TimeEmbedding Transformer::time_embed(const at::Tensor& timesteps, int fps_index) const {
-  const int64_t half = config_.freq_dim / 2, n = timesteps.size(0);
-  const auto f64 = at::TensorOptions().dtype(at::kDouble).device(device());
-  const at::Tensor frequency = at::pow(10000.0, at::arange(half, f64) * (-1.0 / static_cast<double>(half)));
-  const at::Tensor angle = timesteps.to(f64).unsqueeze(1) * frequency;
-  // The reference feeds the sinusoid in the weights' dtype and computes in float32 from there (spec 2.4).
-  const at::Tensor sinusoid = at::cat({at::cos(angle), at::sin(angle)}, 1).to(dtype());
-  TimeEmbedding out;
-  out.e = time_out_.in_float32(at::silu(time_in_.in_float32(sinusoid)));
-  out.E = time_projection_.in_float32(at::silu(out.e)).view({n, 6, config_.dim});
-  if (config_.fps_embedding) {
-    const at::Tensor fps = fps_table_.select(0, fps_index).unsqueeze(0);
-    out.E = out.E + fps_out_.in_float32(at::silu(fps_in_.in_float32(fps))).view({1, 6, config_.dim});
-  }
-  return out;
 }
 
 at::Tensor Transformer::text_embed(const at::Tensor& context) const {
@@ -164,12 +135,12 @@ at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int6
 }
 
 int64_t Transformer::weight_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = time_.weight_bytes();
   auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
   auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
-  for (const Linear* l : {&patch_, &text_in_, &text_out_, &time_in_, &time_out_, &time_projection_, &fps_in_, &fps_out_, &head_})
+  for (const Linear* l : {&patch_, &text_in_, &text_out_, &head_})
     add_linear(*l);
-  add(fps_table_), add(head_modulation_);
+  add(head_modulation_);
   for (const Block& b : blocks_) {
     for (const Attention* a : {&b.self, &b.cross}) {
       for (const Linear* l : {&a->q, &a->k, &a->v, &a->o}) add_linear(*l);

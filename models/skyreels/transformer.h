@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "models/ops/norm.h"
+#include "models/skyreels/time_embedding.h"
 #include "models/weights/source.h"
 #include "quant/linear.h"
 
@@ -35,11 +36,8 @@ struct TransformerConfig {
   static TransformerConfig from(const WeightSource& source, int64_t heads = 0);
 };
 
-// What depends on the timestep alone.
-struct TimeEmbedding {
-  at::Tensor e;  // [n, dim] float32: the head's modulation
-  at::Tensor E;  // [n, 6, dim] float32: the blocks' modulation
-};
+// A weight [out, in] and its bias under `name`.
+Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in);
 
 // q, k, v [tokens, heads, head_width] in the weights' dtype, q and k normalised and rotated -> [tokens, heads, head_width].
 using SelfAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
@@ -57,8 +55,8 @@ class Transformer {
   // latents [C, F, h, w] or [B, C, F, h, w] -> [B*F*(h/2)*(w/2), dim] in the weights' dtype.
   at::Tensor patch_embed(const at::Tensor& latents) const;
 
-  // timesteps [n] (0 ... 999); fps_index 0 for 16 fps, else 1 (ignored by models without fps embedding).
-  TimeEmbedding time_embed(const at::Tensor& timesteps, int fps_index) const;
+  // Of timesteps [n] (0 ... 999); fps_index 0 for 16 fps, else 1.
+  TimeEmbedding time_embed(const at::Tensor& timesteps, int fps_index) const { return time_(timesteps, fps_index); }
 
   // context [L, text_dim] -> [L, dim].
   at::Tensor text_embed(const at::Tensor& context) const;
@@ -90,8 +88,9 @@ class Transformer {
   at::Tensor heads_of(const at::Tensor& x) const;
 
   TransformerConfig config_;
-  Linear patch_, text_in_, text_out_, time_in_, time_out_, time_projection_, fps_in_, fps_out_, head_;
-  at::Tensor fps_table_, head_modulation_;
+  Linear patch_, text_in_, text_out_, head_;
+  TimeEmbedder time_;
+  at::Tensor head_modulation_;
   std::vector<Block> blocks_;
 };
 
