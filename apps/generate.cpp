@@ -142,7 +142,7 @@ class GenerateRun {
 
     progress_->stage("loading the model");
     const skyreels::Transformer transformer = load_transformer(files, target);
-    const WanVae vae = load_vae(files, target);
+    const WanVae vae = load_vae(files, target.device);
     std::vector<skyreels::TextKv> kv;
     for (const EncodedText& text : encoded) kv.push_back(skyreels::prepare_text(transformer, text.context));
     std::vector<const skyreels::TextKv*> texts_of_branch;

@@ -32,10 +32,10 @@ CheckpointSource open_transformer(const ModelFiles& files, const ModelTarget& ta
   return {std::move(checkpoint), std::move(translate), target.device, target.dtype};
 }
 
-CheckpointSource open_vae(const ModelFiles& files, const ModelTarget& target) {
+CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
   Checkpoint checkpoint = Checkpoint::open(files.vae);
   auto translate = vae_translator(checkpoint);
-  return {std::move(checkpoint), std::move(translate), target.device, target.dtype};
+  return {std::move(checkpoint), std::move(translate), device, at::kFloat};
 }
 
 }  // namespace
@@ -45,8 +45,8 @@ skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarge
   return {source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer))};
 }
 
-WanVae load_vae(const ModelFiles& files, const ModelTarget& target) {
-  CheckpointSource source = open_vae(files, target);
+WanVae load_vae(const ModelFiles& files, const at::Device& device) {
+  CheckpointSource source = open_vae(files, device);
   return WanVae(source);
 }
 
@@ -75,7 +75,7 @@ skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
   return skyreels::TransformerConfig::from(source, configured_heads(files.transformer));
 }
 
-VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, {})); }
+VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, at::kCPU)); }
 
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index) {
   CheckpointSource source = open_transformer(files, {});

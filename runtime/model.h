@@ -20,9 +20,11 @@ struct ModelTarget {
 };
 
 // Strict: a missing or misshapen tensor is an Error (bad_file) that names it. Files are memory-mapped and converted one tensor
-// at a time. The VAE runs in the same dtype.
+// at a time.
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target);
-WanVae load_vae(const ModelFiles& files, const ModelTarget& target);
+// In float32 whatever the transformer's dtype, as it is published and as Diffusers runs it: it is small, and a re-encoded overlap keeps
+// its detail.
+WanVae load_vae(const ModelFiles& files, const at::Device& device);
 
 struct EncodedText {
   at::Tensor context;      // [text_len, text_dim] in the target's dtype, zero rows behind the end of the text

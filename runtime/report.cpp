@@ -71,7 +71,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   MemoryPlan m;
   m.transformer = input.transformer_parameters * bytes;
   m.text_encoder = input.text_parameters * bytes;
-  m.vae = input.vae_parameters * bytes;
+  m.vae = input.vae_parameters * 4;  // always float32
   int64_t tokens = 0, row_tokens = 0;
   for (const WindowSpan& window : s.plan.windows) {
     tokens = std::max<int64_t>(tokens, window.latent_frames * (s.height / 16) * (s.width / 16));
@@ -82,7 +82,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   // Per token of a row: the residual stream and two temporaries in float32, q, k, v and the hidden row of the FFN.
   m.activations = branches * static_cast<double>(row_tokens) *
                   (dim * 4 * 5 + dim * bytes * 5 + static_cast<double>(input.transformer.ffn_dim) * bytes * 2);
-  m.decode = static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, s.decode_latents, input.value_bytes));
+  m.decode = static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, s.decode_latents, 4));
   return m;
 }
 

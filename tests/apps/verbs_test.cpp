@@ -74,3 +74,21 @@ TEST_CASE("the demo model follows its prompt, and metrics sees it") {
   CHECK(report["background"]["still"] == true);
   CHECK(report["follows"] == true);
 }
+
+TEST_CASE("metrics compares two videos of one size and refuses others") {
+  const TemporaryFolder folder;
+  const auto raw = folder / "a.safetensors", video = folder / "a.mp4", other = folder / "b.mp4";
+  REQUIRE(run_longtake(quick_generate(raw)).status == 0);
+  REQUIRE(run_longtake(quick_generate(video)).status == 0);
+  const auto same = nlohmann::json::parse(run_longtake({"metrics", raw, raw}).out);
+  CHECK(same["against"]["psnr"] == 100);
+  CHECK(same["against"]["ssim"] == Catch::Approx(1.0));
+  const auto encoded = nlohmann::json::parse(run_longtake({"metrics", raw, video}).out);
+  CHECK(encoded["against"]["psnr"] < 60);
+  CHECK(encoded["against"]["psnr"] > 25);
+  CHECK(encoded["against"]["psnr_by_frame"].size() == 17);
+  REQUIRE(run_longtake(quick_generate(other, {"--frames", "9"})).status == 0);
+  const ProgramResult refused = run_longtake({"metrics", video, other});
+  CHECK(refused.status == 2);
+  CHECK_THAT(refused.err, ContainsSubstring("17 frames") && ContainsSubstring("9 of"));
+}

@@ -29,8 +29,8 @@ constexpr const char* kUsage =
     "  text       word order, where a trained text encoder lacks it (--minutes 3 --batch 48 --rate 2e-3)\n"
     "  export     a model folder in the Diffusers layout (--model FOLDER --flow-shift 5)\n"
     "  plot       loss curves as SVG (--picture FILE)\n"
-    "  sample     videos of held-out scenes from such a folder, with scores where OpenCV is built in (--model FOLDER --count 12\n"
-    "             --steps 25 --shift 5 --guidance 4 --ar-step 5 --frames 97)\n"
+    "  sample     prompts of held-out scenes: scores where OpenCV is built in, PSNR and SSIM against the first policy (--model FOLDER\n"
+    "             --count 12 --policies \"causal;motioncache:slow\" --steps 50 --shift 5 --guidance 6 --ar-step 5 --frames 97 --keep 0|1)\n"
     "all: --seed 1, --device cpu|cuda, --threads N, --cpu-time 0|1 (minutes are CPU time)\n";
 
 // "--name value" pairs with defaults; an unknown name is an error.
@@ -148,6 +148,10 @@ int run(int argc, char** argv) {
     options.frames = static_cast<int>(arguments.number("frames", options.frames));
     options.shift = arguments.number("shift", options.shift);
     options.guidance = arguments.number("guidance", options.guidance);
+    options.keep = arguments.number("keep", 0) != 0;
+    const std::string policies = arguments.text("policies", "causal") + ";";
+    for (size_t begin = 0, end; (end = policies.find(';', begin)) != std::string::npos; begin = end + 1)
+      options.policies.push_back(policies.substr(begin, end - begin));
     arguments.finish();
     if (options.model.empty()) fail_usage("--model FOLDER is missing\n{}", kUsage);
     sample(options);

@@ -10,11 +10,13 @@
 #include "models/weights/names.h"
 #include "models/weights/safetensors.h"
 #include "runtime/generate.h"
+#include "runtime/policies.h"
 #include "tools/train/clock.h"
 #include "tools/train/prompts.h"
 #ifdef LONGTAKE_VIDEO_IO
 #include "video_io/follow.h"
 #include "video_io/frames.h"
+#include "video_io/metrics.h"
 #endif
 
 namespace longtake::train {
@@ -25,6 +27,32 @@ CheckpointSource open_source(const std::filesystem::path& file, NameTranslator (
   NameTranslator translate = translator(checkpoint);
   return CheckpointSource(std::move(checkpoint), std::move(translate), device, at::kFloat);
 }
+
+demo::Scene random_held_out_scene(demo::Random& random) {
+  for (;;) {
+    const demo::Scene scene{static_cast<demo::Shape>(random.below(demo::kShapeNames.size())),
+                            static_cast<demo::Colour>(random.below(demo::kColourNames.size())),
+                            static_cast<demo::Size>(random.below(demo::kSizeNames.size())),
+                            static_cast<demo::Motion>(random.below(demo::kMotionNames.size())),
+                            static_cast<demo::Background>(random.below(demo::kBackgroundNames.size()))};
+    if (demo::held_out(scene)) return scene;
+  }
+}
+
+struct Score {
+  int clips = 0, colour = 0, shape = 0, motion = 0, all = 0;
+  double psnr = 0, ssim = 0, seconds = 0;
+
+  void add(bool right_colour, bool right_shape, bool right_motion, double clip_psnr, double clip_ssim) {
+    colour += right_colour, shape += right_shape, motion += right_motion;
+    all += right_colour && right_shape && right_motion;
+    psnr += clip_psnr, ssim += clip_ssim;
+  }
+  std::string line() const {
+    return fmt::format("colour {} shape {} motion {} all {} of {}; psnr {:.2f} ssim {:.4f} seconds {:.1f}", colour, shape, motion, all,
+                       clips, psnr / clips, ssim / clips, seconds / clips);
+  }
+};
 
 }  // namespace
 
@@ -52,37 +80,49 @@ void sample(const SampleOptions& options) {
 
   demo::Random random(options.seed);
   std::map<std::string, at::Tensor> videos;
-  [[maybe_unused]] int colours = 0, shapes = 0, motions = 0;
+  std::map<std::string, Score> scores;
   for (int i = 0; i < options.count; ++i) {
-    demo::Scene scene = demo::random_training_scene(random);
-    while (!demo::held_out(scene)) {
-      scene = {static_cast<demo::Shape>(random.below(6)), static_cast<demo::Colour>(random.below(8)), static_cast<demo::Size>(random.below(3)),
-               static_cast<demo::Motion>(random.below(7)), static_cast<demo::Background>(random.below(6))};
-    }
+    const demo::Scene scene = random_held_out_scene(random);
     const std::string prompt = demo::caption(scene);
     const skyreels::TextKv text = text_of(prompt);
     const BackboneFactory make = [&](const WindowGeometry& geometry) {
       return std::make_unique<skyreels::SkyReelsBackbone>(transformer, std::vector<const skyreels::TextKv*>{&text, &empty}, geometry, 0);
     };
-    RecomputeAll policy(settings.denoise.branches());
-    PhiloxNoise noise(options.seed + 100 + static_cast<uint64_t>(i));
-    std::vector<at::Tensor> frames;
-    GenerateHooks hooks;
-    hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
-    generate(settings, make, vae, policy, noise, device, hooks);
-    const at::Tensor video = at::cat(frames, 1);
-    videos[fmt::format("{:03d} {}", i, prompt)] = video.to(at::kHalf);
+    at::Tensor first;  // of the first policy: what the others are compared with
+    for (const std::string& name : options.policies) {
+      const PolicyChoice choice = choose_policy(parse_policy(name), /*parity=*/false);
+      settings.denoise.attention = choice.attention;
+      const auto probe = make(window_geometry(settings, settings.plan.windows[0]));
+      const auto policy = make_policy(choice, flow_timesteps(options.steps, options.shift),
+                                      {[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, transformer.config().dim},
+                                      settings.denoise.branches());
+      PhiloxNoise noise(options.seed + 100 + static_cast<uint64_t>(i));
+      std::vector<at::Tensor> frames;
+      GenerateHooks hooks;
+      hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
+      const RunStats stats = generate(settings, make, vae, *policy, noise, device, hooks);
+      const at::Tensor video = at::cat(frames, 1);
+      if (options.keep) {
+        videos[fmt::format("{:03d} {} {}", i, name, prompt)] = video.to(at::kHalf);
+        save_safetensors(options.folder / "samples.safetensors", videos);
+      }
+      Score& score = scores[name];
+      score.seconds += stats.denoise_seconds;
+      ++score.clips;
 #ifdef LONGTAKE_VIDEO_IO
-    const ClipMeasurement measured = measure_clip(to_frames(video));
-    const PromptFollowing right = compare_with_prompt(measured, demo::parse_caption(prompt));
-    colours += right.colour.value_or(false), shapes += right.shape.value_or(false), motions += right.motion.value_or(false);
-    log_line(options.folder / "scores.jsonl",
-             {{"clip", static_cast<double>(i)}, {"colour", right.colour.value_or(false)}, {"shape", right.shape.value_or(false)},
-              {"motion", right.motion.value_or(false)}, {"visible", measured.visible_share}, {"background", measured.background_still}});
-    fmt::print("{}/{} {}: colour {}, shape {}, motion {}\n", i + 1, options.count, prompt, colours, shapes, motions);
-    std::fflush(stdout);
+      const at::Tensor shown = to_frames(video);
+      if (!first.defined()) first = shown;
+      const PromptFollowing right = compare_with_prompt(measure_clip(shown), demo::parse_caption(prompt));
+      const FrameQuality quality = compare_frames(first, shown);
+      score.add(right.colour.value_or(false), right.shape.value_or(false), right.motion.value_or(false), quality.mean_psnr, quality.mean_ssim);
+      log_line(options.folder / "scores.jsonl",
+               {{"clip", static_cast<double>(i)}, {"policy", static_cast<double>(&name - options.policies.data())},
+                {"colour", right.colour.value_or(false)}, {"shape", right.shape.value_or(false)}, {"motion", right.motion.value_or(false)},
+                {"psnr", quality.mean_psnr}, {"ssim", quality.mean_ssim}, {"seconds", stats.denoise_seconds}});
 #endif
-    save_safetensors(options.folder / "samples.safetensors", videos);
+      fmt::print("{:>3} {:<28} {} {}\n", i + 1, name, score.line(), prompt);
+      std::fflush(stdout);
+    }
   }
 }
 

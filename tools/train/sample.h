@@ -4,14 +4,18 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 namespace longtake::train {
 
 struct SampleOptions {
-  std::filesystem::path folder, model;   // samples.safetensors and scores.jsonl go to `folder`
+  std::filesystem::path folder, model;  // scores.jsonl (and samples.safetensors) go to `folder`
+  std::vector<std::string> policies = {};  // each prompt is run with all of them on the same noise
   int count = 12;
-  int steps = 25, ar_step = 5, frames = 97, prefix_noise = 20;
-  double shift = 5, guidance = 4;
+  int steps = 50, ar_step = 5, frames = 97, prefix_noise = 20;
+  double shift = 5, guidance = 6;
+  bool keep = false;                    // the frames too
   uint64_t seed = 1;
   at::Device device = at::kCPU;
 };
