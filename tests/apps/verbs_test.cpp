@@ -82,7 +82,7 @@ TEST_CASE("metrics compares two videos of one size and refuses others") {
   REQUIRE(run_longtake(quick_generate(video)).status == 0);
   const auto same = nlohmann::json::parse(run_longtake({"metrics", raw, raw}).out);
   CHECK(same["against"]["psnr"] == 100);
-  CHECK(same["against"]["ssim"] == Catch::Approx(1.0));
+  CHECK(same["against"]["ssim"].get<double>() > 1 - 1e-9);
   const auto encoded = nlohmann::json::parse(run_longtake({"metrics", raw, video}).out);
   CHECK(encoded["against"]["psnr"] < 60);
   CHECK(encoded["against"]["psnr"] > 25);
