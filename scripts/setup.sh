@@ -68,7 +68,8 @@ install_libtorch() {
   local target=$cache/torch-$torch_version partial
   mkdir -p "$cache"
   partial=$(mktemp -d "$target.XXXXXX")
-  trap 'rm -rf "$partial"' EXIT
+  # Expanded now: the variable is gone when the script ends.
+  trap "rm -rf '$partial'" EXIT
   if command -v nvidia-smi >/dev/null; then
     say "fetching LibTorch $torch_version (CUDA 13.0) with its CUDA libraries into $target, about 2.5 GB"
     python3 -m pip install -q --no-cache-dir --target "$partial" "torch==$torch_version" >&2

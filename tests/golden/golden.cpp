@@ -12,14 +12,29 @@ namespace longtake::golden {
 
 double relative_error(const at::Tensor& value, const at::Tensor& reference) {
   if (value.numel() != reference.numel()) return std::numeric_limits<double>::infinity();
-  const at::Tensor a = value.to(at::kCPU, at::kDouble).reshape({-1}), b = reference.to(at::kCPU, at::kDouble).reshape({-1});
+  const at::Tensor a = value.to(at::kCPU, at::kDouble).reshape({-1}),
+                   b = reference.to(at::kCPU, at::kDouble).reshape({-1});
   const double error = (a - b).abs().max().item<double>() / std::max(b.abs().max().item<double>(), 1e-30);
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
+std::string Target::name() const { return device.is_cpu() ? "" : dtype == at::kFloat ? " cuda fp32" : " cuda bf16"; }
+
+std::vector<Target> targets() {
+  std::vector<Target> out;
+  for (const at::Device& device : test_devices()) {
+    out.push_back({device, at::kFloat});
+    if (!device.is_cuda()) continue;
+    at::globalContext().setAllowTF32CuDNN(false);
+    out.push_back({device, at::kBFloat16});
+  }
+  return out;
+}
+
 bool within(const std::string& name, const at::Tensor& value, const at::Tensor& reference, double tolerance) {
   const double error = relative_error(value, reference);
-  fmt::print("  {:<44} error {:.2e}, tolerance {:.0e} ({:.1f} % used)\n", name, error, tolerance, 100 * error / tolerance);
+  fmt::print("  {:<44} error {:.2e}, tolerance {:.0e} ({:.1f} % used)\n", name, error, tolerance,
+             100 * error / tolerance);
   return error <= tolerance;
 }
 

@@ -1,4 +1,5 @@
-// Golden tensors of the reference programs: where they are, and comparisons that print how much of the tolerance they used.
+// Golden tensors of the reference programs: where they are, and comparisons that print how much of the tolerance they
+// used.
 //
 // The root comes from the variable LONGTAKE_GOLDEN; tests skip where it is unset.
 #pragma once
@@ -13,6 +14,7 @@
 #include "models/weights/checkpoint.h"
 #include "models/weights/checkpoint_source.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 namespace longtake::golden {
 
@@ -27,8 +29,21 @@ inline std::filesystem::path skyreels() {
 #define LONGTAKE_GOLDEN_OR_SKIP(root) \
   if ((root).empty()) LONGTAKE_SKIP("LONGTAKE_GOLDEN is unset or has no folder skyreels: golden tests skipped")
 
-inline CheckpointSource float32_source(const std::filesystem::path& file) {
-  return CheckpointSource(Checkpoint::open(file), {}, at::kCPU, at::kFloat);
+// What a comparison runs on, and how far it may be off there.
+struct Target {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+
+  std::string name() const;  // "", " cuda fp32", " cuda bf16": behind the name of a comparison
+  // The tolerance in float32; bfloat16 keeps 8 bits of every product.
+  double tolerance(double float32, double bfloat16) const { return dtype == at::kFloat ? float32 : bfloat16; }
+};
+
+// float32 on the CPU; where there is a GPU, float32 (without TF32) and bfloat16 on it too.
+std::vector<Target> targets();
+
+inline CheckpointSource source_of(const std::filesystem::path& file, const Target& target) {
+  return CheckpointSource(Checkpoint::open(file), {}, target.device, target.dtype);
 }
 
 // Largest absolute difference over the largest absolute reference value; infinite for shapes that differ or NaN.

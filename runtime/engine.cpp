@@ -1,0 +1,89 @@
+#include "runtime/engine.h"
+
+#include "base/error.h"
+
+namespace longtake {
+
+RunRequest make_request(const GenerateOptions& o, std::string* note) {
+  RunRequest request;
+  request.prompt = o.prompt;
+  request.negative = o.negative;
+  request.seed = o.seed.value_or(0);
+  request.parity = o.parity != "none";
+  request.fps = o.fps;
+  request.policy = choose_policy(parse_policy(o.policy), request.parity);
+  GenerateSettings& s = request.settings;
+  s.plan = plan_video(o, note);
+  s.height = o.size.height;
+  s.width = o.size.width;
+  s.steps = o.steps;
+  s.shift = o.shift;
+  s.ar_step = o.ar_step;
+  s.history = o.history == "carry" ? History::carry : History::reencode;
+  s.decode_latents = o.decode_latents;
+  s.denoise.attention = request.policy.attention;
+  s.denoise.guidance = o.guidance;
+  s.denoise.prefix_noise = o.addnoise;
+  s.denoise.noise_every_row = s.denoise.overwritten_first_sample = request.parity;
+  return request;
+}
+
+StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> embedding, int64_t dim) {
+  return {std::move(embedding), recipe.architecture.distance == "linear" ? DistanceRule::linear : DistanceRule::polynomial, dim};
+}
+
+Engine::Engine(ResolvedModel model, const ModelTarget& target) : model_(std::move(model)), target_(target) {
+  model_.require_files();
+}
+
+int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
+
+void Engine::encode(const std::vector<std::string>& texts) {
+  std::vector<std::string> unknown;
+  for (const std::string& text : texts)
+    if (!texts_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
+  if (unknown.empty()) return;
+  std::vector<EncodedText> encoded = encode_texts(model_.require_files(), unknown, text_length(), target_);
+  for (size_t i = 0; i < unknown.size(); ++i) texts_[unknown[i]] = std::move(encoded[i]);
+}
+
+const EncodedText& Engine::text(const std::string& text) const {
+  const auto found = texts_.find(text);
+  LONGTAKE_CHECK(found != texts_.end(), "expected a text that was encoded before");
+  return found->second;
+}
+
+void Engine::load() {
+  if (loaded()) return;
+  transformer_.emplace(load_transformer(model_.require_files(), target_));
+  vae_.emplace(load_vae(model_.require_files(), target_.device));
+}
+
+const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {
+  if (slot.second.layers.empty() || slot.first != text) slot = {text, skyreels::prepare_text(*transformer_, this->text(text).context)};
+  return slot.second;
+}
+
+RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks) {
+  load();
+  std::vector<const skyreels::TextKv*> texts{&text_kv(request.prompt, prompt_kv_)};
+  if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative, negative_kv_));
+  // Models with an embedding of the frame rate know 16 fps and everything else (24).
+  const int fps_index = request.fps == 16 ? 0 : 1;
+  const BackboneFactory make = [&](const WindowGeometry& g) {
+    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index);
+  };
+  const auto probe = make(window_geometry(request.settings, request.settings.plan.windows.front()));
+  const StepModel steps =
+      step_model(model_.recipe, [&](double t) { return probe->step_embedding(t); }, transformer_->config().dim);
+  const auto policy = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps,
+                                  request.settings.denoise.branches());
+  std::unique_ptr<NoiseSource> noise;
+  if (request.parity)
+    noise = std::make_unique<TorchNoise>(request.seed, request.seed);
+  else
+    noise = std::make_unique<PhiloxNoise>(request.seed);
+  return generate(request.settings, make, *vae_, *policy, *noise, target_.device, hooks);
+}
+
+}  // namespace longtake

@@ -1,0 +1,71 @@
+// A model that is loaded once and serves any number of runs: what `generate`, `compare` and batches share.
+//
+// Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
+// the transformer never stand in memory together. The transformer and the VAE are loaded by load(), or by the first run().
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/skyreels/backbone.h"
+#include "runtime/generate.h"
+#include "runtime/model.h"
+#include "runtime/options.h"
+#include "runtime/policies.h"
+
+namespace longtake {
+
+// One run, resolved: what to make, and how.
+struct RunRequest {
+  std::string prompt, negative;
+  uint64_t seed = 0;
+  bool parity = false;  // noise from LibTorch's CPU generator in the reference's order instead of our own
+  int fps = 24;
+  PolicyChoice policy;
+  GenerateSettings settings;
+};
+
+// The request that the options describe; a duration becomes frames, and `note` says what was rounded. The seed must be set
+// unless the request is only planned.
+RunRequest make_request(const GenerateOptions& options, std::string* note = nullptr);
+
+// How steps look to policies on this model: `embedding` gives the conditioning vector of a timestep.
+StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> embedding, int64_t dim);
+
+class Engine {
+ public:
+  Engine(ResolvedModel model, const ModelTarget& target);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Encodes the texts that are new.
+  void encode(const std::vector<std::string>& texts);
+  const EncodedText& text(const std::string& text) const;
+
+  void load();
+  bool loaded() const { return transformer_.has_value(); }
+
+  // Runs all windows; texts must have been encoded, and the run's hooks get latents, frames and decisions as they come.
+  RunStats run(const RunRequest& request, const GenerateHooks& hooks);
+
+  const ResolvedModel& model() const { return model_; }
+  const ModelTarget& target() const { return target_; }
+  int64_t text_length() const;  // tokens of a prompt that the model reads
+  const skyreels::Transformer& transformer() const { return *transformer_; }
+  const WanVae& vae() const { return *vae_; }
+
+ private:
+  const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
+
+  ResolvedModel model_;
+  ModelTarget target_;
+  std::map<std::string, EncodedText> texts_;
+  std::optional<skyreels::Transformer> transformer_;
+  std::optional<WanVae> vae_;
+  // Text keys and values of the latest prompt and negative prompt: runs in a row mostly share them.
+  std::pair<std::string, skyreels::TextKv> prompt_kv_, negative_kv_;
+};
+
+}  // namespace longtake
