@@ -32,7 +32,10 @@ void fill(at::Tensor& tensor, const std::string& name, const at::Generator& gene
     tensor.normal_(0, 1 / std::sqrt(static_cast<double>(sizes.back())), generator);
   } else if (name.ends_with(".gamma") || (name.ends_with(".weight") && tensor.dim() == 1)) {
     tensor.fill_(1);
-  } else if (ends_with_any(name, {"token_embedding.weight", "fps_embedding.weight", ".embedding.weight"})) {
+  } else if (name.ends_with("pos_embedding.embedding.weight")) {
+    // Nothing else tells a text encoder the order of words: biases as large as the scores, so that it counts from the start.
+    tensor.normal_(0, 1, generator);
+  } else if (ends_with_any(name, {"token_embedding.weight", "fps_embedding.weight"})) {
     tensor.normal_(0, 0.02, generator);
   } else if (name.ends_with(".attn.q.weight")) {
     // UMT5 does not scale its scores by the head width (64): with larger queries attention would start, and stay, on one key.

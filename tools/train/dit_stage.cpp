@@ -73,7 +73,9 @@ Batch draw_batch(const DitOptions& options, const LatentPool& pool, const Prompt
     for (int c = 0; c < chunks; ++c) {
       for (int64_t f = 0; f < kChunkFrames; ++f) {
         sigma.push_back(static_cast<float>(plan.sigma[c]));
-        weight.push_back(plan.learn[c] ? 1.0f : 0.0f);
+        // A clip's first latent frame is of another kind than the others (one pixel frame instead of four), and rare.
+        const bool opening = c == 0 && f == 0 && plan.start == demo::Start::beginning;
+        weight.push_back(plan.learn[c] ? (opening ? 3.0f : 1.0f) : 0.0f);
         timesteps.push_back(plan.timestep[c]);
       }
     }

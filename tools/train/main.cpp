@@ -13,7 +13,6 @@
 #include "tools/train/export.h"
 #include "tools/train/plot.h"
 #include "tools/train/sample.h"
-#include "tools/train/text_stage.h"
 #include "tools/train/vae_stage.h"
 
 namespace longtake::train {
@@ -26,7 +25,6 @@ constexpr const char* kUsage =
     "  vae        the VAE's decoder (--minutes 12 --batch 4 --crop 64 --frames 9 --rate 2e-3)\n"
     "  dit        the transformer and the text encoder, after vae (--minutes 25 --dim 128 --layers 4 --batch 12 --rate 2e-3 --pool 1000\n"
     "             --one 0.5 --two 0.3 --five 0.2: shares of steps on windows of so many chunks; --bf16 0|1)\n"
-    "  text       word order, where a trained text encoder lacks it (--minutes 3 --batch 48 --rate 2e-3)\n"
     "  export     a model folder in the Diffusers layout (--model FOLDER --flow-shift 5)\n"
     "  plot       loss curves as SVG (--picture FILE)\n"
     "  sample     prompts of held-out scenes: scores where OpenCV is built in, PSNR and SSIM against the first policy (--model FOLDER\n"
@@ -123,13 +121,6 @@ int run(int argc, char** argv) {
     options.mix = {arguments.number("one", options.mix[0]), arguments.number("two", options.mix[1]), arguments.number("five", options.mix[2])};
     arguments.finish();
     train_dit(options);
-  } else if (stage == "text") {
-    TextOptions options{.folder = folder, .seed = seed};
-    options.minutes = arguments.number("minutes", options.minutes);
-    options.batch = static_cast<int>(arguments.number("batch", options.batch));
-    options.rate = arguments.number("rate", options.rate);
-    arguments.finish();
-    train_text(options);
   } else if (stage == "export") {
     ExportOptions options{.folder = folder, .model = arguments.text("model", "")};
     options.flow_shift = arguments.number("flow-shift", options.flow_shift);
