@@ -43,11 +43,16 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
   return given;
 }
 
-OptionSet resolve_options(const GivenOptions& given) {
+OptionSet given_options(const GivenOptions& given) {
   OptionSet options;
   for (const OptionAssignment& flag : given.flags) options.set(flag, SourceLevel::flag);
   for (const std::string& assignment : given.set) options.set(assignment);
   if (!given.config.empty()) options.apply_yaml(read_text_file(given.config), given.config);
+  return options;
+}
+
+OptionSet resolve_options(const GivenOptions& given) {
+  OptionSet options = given_options(given);
   options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
   return options;
 }
