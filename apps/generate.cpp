@@ -14,8 +14,12 @@
 #include "base/error.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
+#include "runtime/latent_preview.h"
 #include "runtime/report.h"
 #include "runtime/run_folder.h"
+#ifdef LONGTAKE_VIDEO_IO
+#include "video_io/png.h"
+#endif
 
 namespace longtake {
 namespace {
@@ -157,6 +161,14 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
                                                  kept.folder().growing_video().string()));
       log.event({{"event", "playable"}, {"frames", sink.playable()}, {"seconds", progress.seconds()}});
     };
+#ifdef LONGTAKE_VIDEO_IO
+    std::optional<LatentPreview> preview;
+    if (o.preview == "latent") preview.emplace(engine.vae());
+    if (preview)
+      hooks.on_chunk = [&](const WindowSpan& window, int chunk, const at::Tensor& latents) {
+        write_png(kept.folder().preview(window.index, chunk), preview->picture(latents));
+      };
+#endif
     hooks.on_note = [&](const std::string& text) { progress.note(text); };
     const InterruptGuard interrupt;
     hooks.should_stop = InterruptGuard::requested;
@@ -203,6 +215,9 @@ void run_generate(const GivenOptions& given) {
     options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
   }
   validate(o);
+#ifndef LONGTAKE_VIDEO_IO
+  if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
+#endif
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {

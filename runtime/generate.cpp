@@ -1,7 +1,6 @@
 #include "runtime/generate.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 
@@ -59,17 +58,15 @@ class Generation {
     const RunProgressMade made = folder_->attach(settings_);
     if (made.windows == 0) return 0;
     for (int w = 0; w < made.windows; ++w) {
-      const WindowSpan& window = settings_.plan.windows[w];
-      previous_ = saved_latents(window, previous_);
-      if (hooks_.on_latents) hooks_.on_latents(window, previous_);
+      previous_ = folder_->latents(w, previous_).to(device_);
+      if (hooks_.on_latents) hooks_.on_latents(settings_.plan.windows[w], previous_);
     }
     // One task, so that a long video does not fill the queue: denoising goes on at once.
     queue_.post([this, windows = made.windows] {
       at::Tensor before;
       for (int w = 0; w < windows; ++w) {
-        const WindowSpan& window = settings_.plan.windows[w];
-        decoder_.begin_window(window);
-        decoder_.push(before = saved_latents(window, before));
+        decoder_.begin_window(settings_.plan.windows[w]);
+        decoder_.push(before = folder_->latents(w, before).to(device_));
         decoder_.flush();
       }
     });
@@ -81,27 +78,12 @@ class Generation {
     return made.windows;
   }
 
-  // All latents of a finished window, its prefix included; `before` are those of the window before it.
-  at::Tensor saved_latents(const WindowSpan& window, const at::Tensor& before) const {
-    const auto chunks = split_chunks(window.latent_frames, settings_.plan.request.chunk);
-    std::vector<at::Tensor> parts;
-    if (window.prefix_latents > 0) {
-      const auto prefix = folder_->prefix(window.index);
-      parts.push_back(prefix ? prefix->to(device_) : carried(before, window));
-    }
-    for (size_t c = 0; c < chunks.size(); ++c)
-      if (chunks[c].first >= window.prefix_latents) parts.push_back(folder_->chunk(window.index, static_cast<int>(c)).to(device_));
-    return at::cat(parts, 1);
-  }
-
-  at::Tensor carried(const at::Tensor& before, const WindowSpan& window) const {
-    const int64_t overlap = settings_.plan.overlap_latents;
-    return before.narrow(1, before.size(1) - overlap, window.prefix_latents);
-  }
-
   // What the window takes over [C, P, h, w].
   at::Tensor take_over(const WindowSpan& window) {
-    if (settings_.history == History::carry) return carried(previous_, window);
+    if (settings_.history == History::carry) {
+      const int64_t overlap = settings_.plan.overlap_latents;
+      return previous_.narrow(1, previous_.size(1) - overlap, window.prefix_latents);
+    }
     if (folder_)
       if (const auto saved = folder_->prefix(window.index)) return saved->to(device_);
     queue_.wait();

@@ -64,6 +64,7 @@ struct GenerateOptions {
   bool resume = false;
   bool overwrite_run = false;
   bool keep_run = false;
+  std::string preview = "none";
   int64_t checkpoint_budget = 1'000'000'000;  // bytes
 
   bool operator==(const GenerateOptions&) const = default;

@@ -1,5 +1,7 @@
 #include "runtime/run_folder.h"
 
+#include <ATen/ops/cat.h>
+
 #include <charconv>
 
 #include "base/error.h"
@@ -142,6 +144,8 @@ std::unique_ptr<RunFolder> RunFolder::create(const fs::path& folder, const RunRe
 
 std::unique_ptr<RunFolder> RunFolder::open(const fs::path& folder, Access access) {
   check_folder(folder);
+  std::error_code error;
+  if (!fs::exists(folder / kRecord, error)) fail_file("{} is no run folder: it has no run.json", folder.string());
   check_all_ours(folder);
   auto lock = access == Access::write ? std::make_unique<FolderLock>(folder) : nullptr;
   const fs::path file = folder / kRecord;
@@ -282,6 +286,19 @@ std::optional<at::Tensor> RunFolder::prefix(int window) const {
   at::Tensor latents = state.get("latents", latent_shape(settings_.plan.windows.at(window).prefix_latents), at::kFloat);
   state.check_all_read();
   return latents;
+}
+
+at::Tensor RunFolder::latents(int window, const at::Tensor& before) const {
+  const WindowSpan& span = settings_.plan.windows.at(window);
+  std::vector<at::Tensor> parts;
+  if (span.prefix_latents > 0) {
+    const auto saved = prefix(window);
+    const int64_t overlap = settings_.plan.overlap_latents;
+    parts.push_back(saved ? *saved : before.narrow(1, before.size(1) - overlap, span.prefix_latents).cpu());
+  }
+  for (const auto& [w, c] : numbers("chunk"))
+    if (w == window) parts.push_back(chunk(w, c));
+  return at::cat(parts, 1);
 }
 
 State RunFolder::window(int window) const { return store_.load(record_name("window", window)); }

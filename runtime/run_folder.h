@@ -68,6 +68,9 @@ class RunFolder {
 
   at::Tensor chunk(int window, int chunk) const;                // [C, F, h, w]
   std::optional<at::Tensor> prefix(int window) const;           // none where it was not saved
+  // What there is of a window, its prefix and its chunks [C, n, h, w]; with carried history the prefix comes from `before`,
+  // the latents of the window before it.
+  at::Tensor latents(int window, const at::Tensor& before) const;
   State window(int window) const;
   std::optional<State> state(int window) const;
 

@@ -160,6 +160,15 @@ void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSe
     fail_file("the model has more files than when the run in {} was begun; put it back, or begin again with --overwrite-run", origin);
 }
 
+void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin) {
+  std::map<std::string, std::string> now;
+  fingerprint_part(now, "vae", files.vae);
+  for (const auto& [part, print] : now)
+    if (const auto found = begun.model.find(part); found == begun.model.end() || found->second != print)
+      fail_file("the model's {} is another file than the one that the run in {} was begun with (then {}, now {}); put it back", part, origin,
+                found == begun.model.end() ? "missing" : found->second, print);
+}
+
 std::string environment_note(const RunRecord& begun, const RunRecord& now) {
   std::string note;
   for (const auto& [key, value] : begun.environment) {

@@ -33,6 +33,9 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
 // differences that change the result (program version, model files) are errors too.
 void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin);
 
+// Throws (bad_file) where the VAE is another file than the one of the run: its latents would decode to something else.
+void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin);
+
 // Differences that may change the last bits of what is still to be computed, as one sentence; "" for none.
 std::string environment_note(const RunRecord& begun, const RunRecord& now);
 
