@@ -8,6 +8,7 @@ namespace longtake {
 inline constexpr const char* kVersion = LONGTAKE_VERSION;
 
 void add_generate(CLI::App& program);
+void add_decode(CLI::App& program);
 void add_models(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_convert(CLI::App& program);

@@ -7,13 +7,19 @@
 #include <random>
 
 #include "apps/commands.h"
+#include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
+#include "runtime/latent_preview.h"
 #include "runtime/report.h"
+#include "runtime/run_folder.h"
+#ifdef LONGTAKE_VIDEO_IO
+#include "video_io/png.h"
+#endif
 
 namespace longtake {
 namespace {
@@ -49,33 +55,51 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
              plan_report(input));
 }
 
-void generate_video(const OptionSet& options, const ResolvedModel& model, const RunRequest& request, Progress& progress, JsonLog& log) {
-  const GenerateOptions& o = options.values();
-  VideoSink sink(o, options.to_json());  // fails now rather than after hours
-  if (o.threads > 0) at::set_num_threads(o.threads);
-  const c10::InferenceMode inference;
-  Engine engine(model, {open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+// What a run is begun or taken up with, and what its end leaves of its folder.
+class KeptRun {
+ public:
+  KeptRun(const GenerateOptions& options, const RunRecord& record, Progress& progress)
+      : path_(RunFolder::beside(options.out)), keep_(options.keep_run), out_(options.out) {
+    if (RunFolder::exists(path_)) {
+      if (options.resume) {
+        folder_ = RunFolder::open(path_, RunFolder::Access::write);
+        return;
+      }
+      if (!options.overwrite_run)
+        fail_usage("{} holds a run that was not finished, or was kept; go on with it (--resume), or throw it away (--overwrite-run)",
+                   path_.string());
+      RunFolder::remove(path_);
+    } else if (options.resume) {
+      progress.note(fmt::format("there is no run in {} to go on with: beginning a new one", path_.string()));
+    }
+    folder_ = RunFolder::create(path_, record);
+  }
 
-  progress.stage("encoding the prompt");
-  std::vector<std::string> texts{o.prompt};
-  if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);
-  engine.encode(texts);
-  if (engine.text(o.prompt).truncated)
-    progress.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect", engine.text_length()));
+  RunFolder& folder() { return *folder_; }
 
-  progress.stage("loading the model");
-  engine.load();
-  RunProgress run(progress, log, request.settings);
-  GenerateHooks hooks = run.hooks();
-  hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) {
-    progress.stage(fmt::format("decoding window {}/{}", window.index + 1, request.settings.plan.windows.size()));
-    sink.latents(window, latents);
-  };
-  hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
-  const RunStats stats = engine.run(request, hooks);
-  progress.stage("writing the file");
-  sink.finish();
+  // The output is complete.
+  void finish() {
+    folder_->mark_finished();
+    if (!keep_) folder_->remove();
+  }
 
+  // The run ends early: what could be taken up again stays. Returns how, or "".
+  std::string leave() {
+    if (!folder_->worth_keeping()) {
+      folder_->remove();
+      return "";
+    }
+    return fmt::format("what is done is kept; go on with: longtake generate --resume -o {}", out_);
+  }
+
+ private:
+  std::filesystem::path path_;
+  bool keep_;
+  std::string out_;
+  std::unique_ptr<RunFolder> folder_;
+};
+
+void report(const GenerateOptions& o, const RunStats& stats, Progress& progress, JsonLog& log) {
   const WorkCount total = stats.total();
   fmt::print("{}", stats_table(stats));
   fmt::print("total {:.1f} s, peak memory {}\n", progress.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
@@ -85,10 +109,115 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, const 
              {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", peak_resident_bytes()}});
 }
 
-void run_generate(const GivenOptions& given) {
-  OptionSet options = resolve_options(given);
+// The settings as the file's metadata has them: device and threads as found, and without what concerns this call alone.
+nlohmann::ordered_json settings_of(const OptionSet& options, const std::string& device, int threads) {
+  nlohmann::ordered_json settings = options.to_json();
+  settings["run"]["device"] = device;
+  settings["run"]["threads"] = threads;
+  for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
+  return settings;
+}
+
+void generate_video(const OptionSet& options, const ResolvedModel& model, RunRequest request, const RunRecord* begun, Progress& progress,
+                    JsonLog& log) {
   const GenerateOptions& o = options.values();
+  if (o.threads > 0) at::set_num_threads(o.threads);
+  const at::Device device = open_device(o.device);
+  const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
+  VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
+  const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
+  if (begun) {
+    check_same_run(*begun, record, options, RunFolder::beside(o.out).string());
+    if (const std::string note = environment_note(*begun, record); !note.empty()) progress.note(note);
+  }
+  KeptRun kept(o, record, progress);
+  sink.grow_in(kept.folder().growing_video());
+
+  const auto leave = [&](const Error& error) {
+    const std::string how = kept.leave();
+    throw Error(error.code(), how.empty() ? error.what() : fmt::format("{}; {}", error.what(), how));
+  };
+  try {
+    const c10::InferenceMode inference;
+    Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+    progress.stage("encoding the prompt");
+    std::vector<std::string> texts{o.prompt};
+    if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);
+    engine.encode(texts);
+    if (engine.text(o.prompt).truncated)
+      progress.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect", engine.text_length()));
+
+    progress.stage("loading the model");
+    engine.load();
+    request.settings.decode_ahead = true;
+    RunProgress run(progress, log, request.settings);
+    GenerateHooks hooks = run.hooks();
+    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) { sink.latents(window, latents); };
+    hooks.on_frames = [&](const at::Tensor& frames) {
+      const int64_t before = sink.playable();
+      sink.frames(frames);
+      if (sink.playable() == before) return;
+      if (before == 0) progress.note(fmt::format("[{:6.1f} s] the first {} frames can be played: {}", progress.seconds(), sink.playable(),
+                                                 kept.folder().growing_video().string()));
+      log.event({{"event", "playable"}, {"frames", sink.playable()}, {"seconds", progress.seconds()}});
+    };
+#ifdef LONGTAKE_VIDEO_IO
+    std::optional<LatentPreview> preview;
+    if (o.preview == "latent") preview.emplace(engine.vae());
+    if (preview)
+      hooks.on_chunk = [&](const WindowSpan& window, int chunk, const at::Tensor& latents) {
+        write_png(kept.folder().preview(window.index, chunk), preview->picture(latents));
+      };
+#endif
+    hooks.on_note = [&](const std::string& text) { progress.note(text); };
+    const InterruptGuard interrupt;
+    hooks.should_stop = InterruptGuard::requested;
+    const int64_t planned = request.settings.plan.request.frames;
+    try {
+      const RunStats stats = engine.run(request, hooks, &kept.folder());
+      progress.stage("writing the file");
+      sink.finish();
+      report(o, stats, progress, log);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::interrupted || sink.frame_count() == 0) throw;
+      sink.finish(planned);
+      fail(ExitCode::interrupted, "{}: {} of {} frames are in {}", error.what(), sink.frame_count(), planned, o.out);
+    }
+  } catch (const Error& error) {
+    leave(error);
+  } catch (const std::exception& error) {
+    if (const std::string how = kept.leave(); !how.empty()) progress.note(how);
+    throw;
+  }
+  kept.finish();
+}
+
+// What the last call left to do: nothing but tidying up, where it had put the output in place.
+bool was_finished(const GenerateOptions& o, Progress& progress) {
+  const auto folder = RunFolder::beside(o.out);
+  if (!o.resume || !RunFolder::is_finished(folder)) return false;
+  progress.note(fmt::format("the run in {} is finished", folder.string()));
+  if (!o.keep_run) RunFolder::remove(folder);
+  fmt::print("{}\n", o.out);
+  return true;
+}
+
+void run_generate(const GivenOptions& given) {
+  OptionSet options = given_options(given);
+  const GenerateOptions& o = options.values();
+  Progress progress;
+  if (was_finished(o, progress)) return;
+  std::optional<RunRecord> begun;
+  if (const auto folder = RunFolder::beside(o.out); o.resume && !o.out.empty() && RunFolder::exists(folder)) {
+    begun = RunFolder::open(folder, RunFolder::Access::read)->record();
+    apply_record(options, *begun, folder.string());
+  } else {
+    options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
+  }
   validate(o);
+#ifndef LONGTAKE_VIDEO_IO
+  if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
+#endif
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {
@@ -100,12 +229,11 @@ void run_generate(const GivenOptions& given) {
     options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
   }
   const RunRequest request = make_request(o, &note);
-  Progress progress;
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", options.to_json()}});
   if (!note.empty()) progress.note(note);
   progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
-  generate_video(options, model, request, progress, log);
+  generate_video(options, model, request, begun ? &*begun : nullptr, progress, log);
 }
 
 }  // namespace

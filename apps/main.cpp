@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.failure_message([](const CLI::App*, const CLI::Error& error) { return std::string(error.what()) + "\n"; });
   add_generate(program);
+  add_decode(program);
   add_models(program);
   add_inspect(program);
   add_convert(program);

@@ -8,25 +8,25 @@
 
 namespace longtake {
 
+CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags) {
+  const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
+  const auto take = [flags = std::move(flags), &info](const std::string& value) {
+    flags->push_back({info.key, value, info.flag()});
+    return true;
+  };
+  if (info.kind == OptionKind::toggle) return verb.add_flag_callback(info.flags, [take] { take("true"); }, help);
+  return verb.add_option(info.flags, CLI::callback_t([take](const CLI::results_t& values) { return take(values.at(0)); }), help)
+      ->type_name(info.value_name)
+      ->expected(1)
+      ->take_last();
+}
+
 std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
   auto given = std::make_shared<GivenOptions>();
-  for (const OptionInfo& info : option_schema()) {
-    const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
-    const auto take = [given, &info](const std::string& value) {
-      given->flags.push_back({info.key, value, info.flag()});
-      return true;
-    };
-    CLI::Option* option = nullptr;
-    if (info.kind == OptionKind::toggle)
-      option = verb.add_flag_callback(info.flags, [take] { take("true"); }, help);
-    else
-      option = verb.add_option(info.flags, CLI::callback_t([take](const CLI::results_t& values) { return take(values.at(0)); }), help)
-                   ->type_name(info.value_name)
-                   ->expected(1)
-                   ->take_last();
+  const std::shared_ptr<std::vector<OptionAssignment>> flags(given, &given->flags);
+  for (const OptionInfo& info : option_schema())
     // An empty group hides an option from --help; --help-all shows it.
-    option->group(info.common ? "Options" : "");
-  }
+    add_option_flag(verb, info, flags)->group(info.common ? "Options" : "");
   verb.add_option("--config", given->config, "YAML file with the same keys (see --print-config)")->type_name("FILE");
   verb.add_option("--set", given->set, "Set a key of the YAML file, for example --set sampling.shift=5")
       ->type_name("KEY=VALUE")
@@ -43,11 +43,16 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
   return given;
 }
 
-OptionSet resolve_options(const GivenOptions& given) {
+OptionSet given_options(const GivenOptions& given) {
   OptionSet options;
   for (const OptionAssignment& flag : given.flags) options.set(flag, SourceLevel::flag);
   for (const std::string& assignment : given.set) options.set(assignment);
   if (!given.config.empty()) options.apply_yaml(read_text_file(given.config), given.config);
+  return options;
+}
+
+OptionSet resolve_options(const GivenOptions& given) {
+  OptionSet options = given_options(given);
   options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
   return options;
 }

@@ -15,6 +15,7 @@ JsonLog::JsonLog(const std::string& path) {
 }
 
 void JsonLog::event(const nlohmann::ordered_json& line) {
+  const std::lock_guard lock(mutex_);
   if (file_.is_open()) file_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n' << std::flush;
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include <fstream>
+#include <mutex>
 #include <string>
 
 #include "runtime/generate.h"
@@ -11,13 +12,14 @@
 
 namespace longtake {
 
-// Events as JSON lines, flushed one by one so that others can follow. An empty path writes nothing.
+// Events as JSON lines, flushed one by one so that others can follow; any thread may call. An empty path writes nothing.
 class JsonLog {
  public:
   explicit JsonLog(const std::string& path);
   void event(const nlohmann::ordered_json& line);
 
  private:
+  std::mutex mutex_;
   std::ofstream file_;
 };
 

@@ -10,6 +10,7 @@
 
 #include "apps/commands.h"
 #include "base/error.h"
+#include "base/pending_file.h"
 #include "models/weights/safetensors.h"
 #ifdef LONGTAKE_VIDEO_IO
 #include "video_io/frames.h"
@@ -36,31 +37,31 @@ nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann:
 class VideoSink::Target {
  public:
   virtual ~Target() = default;
+  virtual void grow_in(const std::filesystem::path&) {}
   virtual void latents(const WindowSpan&, const at::Tensor&) {}
   virtual void frames(const at::Tensor& frames) = 0;
-  virtual void finish() = 0;
+  virtual int64_t playable() const { return 0; }
+  virtual void finish(const nlohmann::ordered_json& record) = 0;
 };
 
 class VideoSink::TensorFile final : public Target {
  public:
-  TensorFile(std::filesystem::path path, std::string record) : path_(std::move(path)), record_(std::move(record)) {
-    const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-    if (!std::filesystem::is_directory(parent)) fail_file("{} cannot be written: the folder {} does not exist", path_.string(), parent.string());
-  }
+  explicit TensorFile(std::filesystem::path path) : path_(std::move(path)) { check_writable(path_); }
   void latents(const WindowSpan& window, const at::Tensor& latents) override {
     tensors_[fmt::format("latents{}", window.index)] = latents.to(at::kFloat).cpu().clone();
   }
-  void frames(const at::Tensor& frames) override { frames_.push_back(frames.to(at::kFloat).cpu().clone()); }
-  void finish() override {
-    tensors_["frames"] = ((at::cat(frames_, 1) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).permute({1, 2, 3, 0}).contiguous();
-    save_safetensors(path_, tensors_, {{"longtake", record_}});
+  void frames(const at::Tensor& frames) override {
+    frames_.push_back(((frames.to(at::kFloat) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).cpu().permute({1, 2, 3, 0}).contiguous());
+  }
+  void finish(const nlohmann::ordered_json& record) override {
+    tensors_["frames"] = at::cat(frames_);
+    save_safetensors(path_, tensors_, {{"longtake", record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}});
   }
 
  private:
   std::filesystem::path path_;
-  std::string record_;
   std::map<std::string, at::Tensor> tensors_;
-  std::vector<at::Tensor> frames_;
+  std::vector<at::Tensor> frames_;  // uint8 [n, H, W, 3]
 };
 
 #ifdef LONGTAKE_VIDEO_IO
@@ -76,14 +77,14 @@ class VideoSink::Mp4 final : public Target {
                         .tags = record_tags(nlohmann::json(record))} {
     check_video_options(writer_options_);
   }
+  void grow_in(const std::filesystem::path& file) override { writer_options_.growing = file; }
   void frames(const at::Tensor& frames) override {
     // Opened with the first frames, so that a run that fails before leaves nothing behind even if it is killed.
     if (!writer_) writer_ = std::make_unique<VideoWriter>(writer_options_);
     writer_->push(to_frames(frames));
   }
-  void finish() override {
-    if (writer_) writer_->finish();
-  }
+  int64_t playable() const override { return writer_ ? writer_->playable() : 0; }
+  void finish(const nlohmann::ordered_json& record) override { writer_->finish(record_tags(nlohmann::json(record))); }
 
  private:
   VideoWriterOptions writer_options_;
@@ -91,24 +92,38 @@ class VideoSink::Mp4 final : public Target {
 };
 #endif
 
-VideoSink::VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
+VideoSink::VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings)
+    : record_(std::make_unique<nlohmann::ordered_json>(record_of(options, settings))) {
   const std::filesystem::path path(options.out);
-  const auto record = record_of(options, settings);
   if (path.extension() == ".safetensors") {
-    target_ = std::make_unique<TensorFile>(path, record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    target_ = std::make_unique<TensorFile>(path);
     return;
   }
 #ifdef LONGTAKE_VIDEO_IO
   if (path.extension() != ".mp4") fail_usage("--out must end in .mp4 or .safetensors (latents and frames), found '{}'", options.out);
-  target_ = std::make_unique<Mp4>(options, record);
+  target_ = std::make_unique<Mp4>(options, *record_);
 #else
   fail_usage("this build writes no videos (LONGTAKE_VIDEO_IO is off): --out must end in .safetensors, found '{}'", options.out);
 #endif
 }
 
 VideoSink::~VideoSink() = default;
+
+void VideoSink::grow_in(const std::filesystem::path& file) { target_->grow_in(file); }
+
 void VideoSink::latents(const WindowSpan& window, const at::Tensor& latents) { target_->latents(window, latents); }
-void VideoSink::frames(const at::Tensor& frames) { target_->frames(frames); }
-void VideoSink::finish() { target_->finish(); }
+
+void VideoSink::frames(const at::Tensor& frames) {
+  target_->frames(frames);
+  frames_ += frames.size(1);
+}
+
+int64_t VideoSink::playable() const { return target_->playable(); }
+
+void VideoSink::finish(std::optional<int64_t> planned) {
+  LONGTAKE_CHECK(frames_ > 0, "there are no frames");
+  if (planned && frames_ < *planned) (*record_)["part"] = {{"frames", frames_}, {"of", *planned}};
+  target_->finish(*record_);
+}
 
 }  // namespace longtake

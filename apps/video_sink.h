@@ -5,7 +5,9 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "runtime/options.h"
 #include "runtime/windows.h"
@@ -18,15 +20,25 @@ class VideoSink {
   VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings);
   ~VideoSink();
 
+  // Lets an mp4 grow in a file that players can open (video_io/writer.h); before the first frames.
+  void grow_in(const std::filesystem::path& file);
+
+  // The two may be called from two threads.
   void latents(const WindowSpan& window, const at::Tensor& latents);  // [C, F, h, w]
   void frames(const at::Tensor& frames);                              // [3, n, H, W] in [-1, 1]
-  void finish();  // puts the file in place; without it nothing stays behind
+  int64_t frame_count() const { return frames_; }
+  int64_t playable() const;  // frames that a player finds in the growing file
+
+  // Puts the file in place; without it nothing stays behind. Fewer frames than `planned` are said to be a part.
+  void finish(std::optional<int64_t> planned = std::nullopt);
 
  private:
   class Target;
   class TensorFile;
   class Mp4;
+  std::unique_ptr<nlohmann::ordered_json> record_;
   std::unique_ptr<Target> target_;
+  int64_t frames_ = 0;
 };
 
 }  // namespace longtake

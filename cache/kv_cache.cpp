@@ -29,6 +29,23 @@ int64_t KvShape::bytes(at::ScalarType dtype) const {
   return 2 * layers * branches * tokens * kv_heads * head_width * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
+void KvCache::save(State& state) const {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const std::string name = fmt::format("kv/{}/{}/", i / shape_.branches, i % shape_.branches);
+    state.put(name + "k", layers_[i].k);
+    state.put(name + "v", layers_[i].v);
+  }
+}
+
+void KvCache::load(const State& state) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const std::string name = fmt::format("kv/{}/{}/", i / shape_.branches, i % shape_.branches);
+    KvLayer& layer = layers_[i];
+    layer.k.copy_(state.get(name + "k", layer.k.sizes(), layer.k.scalar_type()));
+    layer.v.copy_(state.get(name + "v", layer.v.sizes(), layer.v.scalar_type()));
+  }
+}
+
 KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device) : shape_(shape) {
   const auto options = at::TensorOptions().dtype(dtype).device(device);
   const std::vector<int64_t> sizes{shape.tokens, shape.kv_heads, shape.head_width};

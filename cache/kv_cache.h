@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cache/state.h"
 #include "cache/token_set.h"
 
 namespace longtake {
@@ -31,6 +32,10 @@ class KvCache {
 
   KvLayer& layer(int64_t layer, int64_t branch) { return layers_.at(layer * shape_.branches + branch); }
   const KvShape& shape() const { return shape_; }
+
+  // All rows of all layers and branches, "kv/LAYER/BRANCH/k" and ".../v"; loading keeps this cache's dtype and device.
+  void save(State& state) const;
+  void load(const State& state);
 
  private:
   KvShape shape_;

@@ -37,6 +37,9 @@ class MotionCache final : public CachePolicy {
   std::vector<Decision> decide(const StepContext& context) override;
   void observe(const StepContext& context, int branch, const at::Tensor& hidden) override;
   std::string preview(int steps) const override;
+  bool resumable() const override { return true; }
+  void save(State& state) const override;
+  void load(const State& state, const at::Device& device) override;
 
  private:
   struct BranchState {

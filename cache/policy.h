@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/state.h"
 #include "cache/token_set.h"
 
 namespace longtake {
@@ -50,6 +51,13 @@ class CachePolicy {
   // Whether hidden states must be kept as residuals at all.
   virtual bool reuses() const { return true; }
 
+  // Whether save() and load() carry everything that decisions depend on. A policy that cannot be resumed must start
+  // every window afresh in begin_window(): its runs are then resumed at the borders of windows only.
+  virtual bool resumable() const { return false; }
+  // Names begin with "policy/". load() comes after begin_window() of the window that goes on.
+  virtual void save(State& /*state*/) const {}
+  virtual void load(const State& /*state*/, const at::Device& /*device*/) {}
+
   // What is known before the run: per step 'F' full, 'R' reuse of the chunk, 'T' decided per token when the time comes.
   virtual std::string preview(int steps) const { return std::string(steps, 'F'); }
 };
@@ -60,6 +68,7 @@ class RecomputeAll final : public CachePolicy {
   explicit RecomputeAll(int branches) : branches_(branches) {}
   std::vector<Decision> decide(const StepContext&) override { return std::vector<Decision>(branches_); }
   bool reuses() const override { return false; }
+  bool resumable() const override { return true; }
 
  private:
   int branches_;

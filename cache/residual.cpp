@@ -22,4 +22,22 @@ at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedde
   return hidden;
 }
 
+void ResidualCache::save(State& state) const {
+  std::vector<int64_t> keys;
+  for (const auto& [key, residual] : residuals_) {
+    keys.insert(keys.end(), {key.first, key.second});
+    state.put(fmt::format("residual/{}/{}", key.first, key.second), residual);
+  }
+  state.put_integers("residual/keys", keys);
+}
+
+void ResidualCache::load(const State& state, const at::Device& device) {
+  residuals_.clear();
+  const std::vector<int64_t> keys = state.integers("residual/keys");
+  if (keys.size() % 2 != 0) state.refuse("'residual/keys' should hold pairs");
+  for (size_t i = 0; i < keys.size(); i += 2)
+    residuals_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}] =
+        state.get(fmt::format("residual/{}/{}", keys[i], keys[i + 1]), 2).to(device);
+}
+
 }  // namespace longtake

@@ -6,6 +6,7 @@
 
 #include <map>
 
+#include "cache/state.h"
 #include "cache/token_set.h"
 
 namespace longtake {
@@ -18,6 +19,10 @@ class ResidualCache {
   // `fresh` [count of set, dim] (undefined for the empty set); stores the new residual rows.
   at::Tensor merge(int chunk, int branch, const at::Tensor& embedded, const TokenSet& set, const at::Tensor& fresh,
                    int64_t frames, int64_t plane);
+
+  // "residual/CHUNK/BRANCH" and the list of them.
+  void save(State& state) const;
+  void load(const State& state, const at::Device& device);
 
  private:
   std::map<std::pair<int, int>, at::Tensor> residuals_;

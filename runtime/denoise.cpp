@@ -28,12 +28,32 @@ class WindowLoop {
   }
 
   at::Tensor run() {
-    for (int row = 0; row < schedule_.rows(); ++row) {
+    for (int row = first_row_; row < schedule_.rows(); ++row) {
       noise_prefix(row);
       compute(row);
       if (hooks_.on_row) hooks_.on_row(row, schedule_.rows());
+      if (!hooks_.on_row_end) continue;
+      RowEnd end{row, schedule_.rows(), {}, latents_, [this, row] { return state(row); }};
+      for (int c = schedule_.ready_chunks(); c < schedule_.chunks(); ++c)
+        if (schedule_.last_row(c) == row) end.finished.push_back(c);
+      hooks_.on_row_end(end);
     }
     return latents_;
+  }
+
+  void load(const State& state) {
+    const int64_t row = state.integers("row", 1)[0];
+    if (row < 0 || row >= schedule_.rows()) state.refuse(fmt::format("row {} is none of {}", row, schedule_.rows()));
+    first_row_ = static_cast<int>(row) + 1;
+    latents_.copy_(state.get("latents", latents_.sizes(), at::kFloat));
+    for (int c = 0; c < schedule_.chunks(); ++c)
+      solver_state_[c].load(state, fmt::format("solver/{}", c), chunk_latents(latents_, c).sizes(), latents_.device());
+    if (needs_kv()) kv_.load(state);
+    residuals_.load(state, latents_.device());
+    policy_.load(state, latents_.device());
+    noise_.load(state);
+    stats_.load(state);
+    state.check_all_read();
   }
 
  private:
@@ -47,6 +67,22 @@ class WindowLoop {
     at::Tensor embedded;
     std::vector<at::Tensor> hidden;  // complete, by branch
   };
+
+  // Where every chunk is computed in every row, the rows of the last one are of no more use.
+  bool needs_kv() const { return settings_.attention == AttentionScheme::causal || policy_.reuses(); }
+
+  State state(int row) const {
+    State state;
+    state.put_integers("row", {row});
+    state.put("latents", latents_);
+    for (int c = 0; c < schedule_.chunks(); ++c) solver_state_[c].save(state, fmt::format("solver/{}", c));
+    if (needs_kv()) kv_.save(state);
+    residuals_.save(state);
+    policy_.save(state);
+    noise_.save(state);
+    stats_.save(state);
+    return state;
+  }
 
   at::ScalarType backbone_dtype() const {
     return backbone_.embed(chunk_latents(latents_, 0)).scalar_type();
@@ -179,7 +215,8 @@ class WindowLoop {
   KvCache kv_;
   ResidualCache residuals_;
   std::vector<UniPcState> solver_state_;
-  at::Tensor noised_prefix_;
+  at::Tensor noised_prefix_;  // only read in the row that made it: no part of the state
+  int first_row_ = 0;
   int64_t prefix_frames_ = 0;
 };
 
@@ -187,8 +224,10 @@ class WindowLoop {
 
 at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
                           const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,
-                          RunStats& stats, const DenoiseHooks& hooks) {
-  return WindowLoop(backbone, policy, schedule, solver, settings, window, std::move(latents), noise, stats, hooks).run();
+                          RunStats& stats, const DenoiseHooks& hooks, const State* resume) {
+  WindowLoop loop(backbone, policy, schedule, solver, settings, window, std::move(latents), noise, stats, hooks);
+  if (resume) loop.load(*resume);
+  return loop.run();
 }
 
 }  // namespace longtake

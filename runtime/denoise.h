@@ -35,15 +35,25 @@ struct DecisionRecord {
   int64_t recomputed, tokens;
 };
 
+// The place between two rows, where a run can be left and taken up again.
+struct RowEnd {
+  int row, rows;                   // the row that ended
+  std::vector<int> finished;       // chunks that it brought to their last step, ascending
+  const at::Tensor& latents;       // [C, F, h, w] of the window as they stand
+  std::function<State()> state;    // all that denoise_window needs to go on behind this row
+};
+
 struct DenoiseHooks {
   std::function<void(const DecisionRecord&)> on_decision;
-  std::function<void(int row, int rows)> on_row;  // after each row; may throw to stop the run
+  std::function<void(int row, int rows)> on_row;        // after each row; may throw to stop the run
+  std::function<void(const RowEnd&)> on_row_end;        // after on_row; may throw to stop the run
 };
 
 // Denoises `latents` [C, F, h, w] float32, whose first chunks are the clean prefix where the schedule says so and noise
-// elsewhere, and returns the clean latents. Errors: numerical (non-finite velocity).
+// elsewhere, and returns the clean latents. `resume` is a state that RowEnd::state gave in the same window of an equal run: the
+// window goes on behind that row, to the same bits. Errors: numerical (non-finite velocity), bad_file (a state of another run).
 at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
                           const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,
-                          RunStats& stats, const DenoiseHooks& hooks = {});
+                          RunStats& stats, const DenoiseHooks& hooks = {}, const State* resume = nullptr);
 
 }  // namespace longtake

@@ -21,6 +21,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.ar_step = o.ar_step;
   s.history = o.history == "carry" ? History::carry : History::reencode;
   s.decode_latents = o.decode_latents;
+  s.checkpoint_bytes = o.checkpoint_budget;
   s.denoise.attention = request.policy.attention;
   s.denoise.guidance = o.guidance;
   s.denoise.prefix_noise = o.addnoise;
@@ -64,7 +65,7 @@ const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::
   return slot.second;
 }
 
-RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks) {
+RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder) {
   load();
   std::vector<const skyreels::TextKv*> texts{&text_kv(request.prompt, prompt_kv_)};
   if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative, negative_kv_));
@@ -83,7 +84,7 @@ RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks) {
     noise = std::make_unique<TorchNoise>(request.seed, request.seed);
   else
     noise = std::make_unique<PhiloxNoise>(request.seed);
-  return generate(request.settings, make, *vae_, *policy, *noise, target_.device, hooks);
+  return generate(request.settings, make, *vae_, *policy, *noise, target_.device, hooks, folder);
 }
 
 }  // namespace longtake

@@ -47,8 +47,9 @@ class Engine {
   void load();
   bool loaded() const { return transformer_.has_value(); }
 
-  // Runs all windows; texts must have been encoded, and the run's hooks get latents, frames and decisions as they come.
-  RunStats run(const RunRequest& request, const GenerateHooks& hooks);
+  // Runs all windows; texts must have been encoded, and the run's hooks get latents, frames and decisions as they come. With a
+  // run folder, the run is kept there and goes on from what is there (generate.h).
+  RunStats run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr);
 
   const ResolvedModel& model() const { return model_; }
   const ModelTarget& target() const { return target_; }

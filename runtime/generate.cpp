@@ -1,75 +1,213 @@
 #include "runtime/generate.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
 
 #include <chrono>
 
 #include "base/error.h"
-#include "models/wan_vae/stream.h"
+#include "runtime/frame_decoder.h"
+#include "runtime/run_folder.h"
+#include "runtime/stopwatch.h"
+#include "runtime/work_queue.h"
 
 namespace longtake {
 namespace {
 
-class Stopwatch {
+constexpr size_t kDecodeQueue = 8;  // chunks that may wait before denoising waits for them
+
+using Clock = std::chrono::steady_clock;
+
+struct Stopped {};
+
+class Generation {
  public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
+  Generation(const GenerateSettings& settings, const BackboneFactory& make_backbone, const WanVae& vae, CachePolicy& policy,
+             NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks, RunFolder* folder)
+      : settings_(settings), make_backbone_(make_backbone), vae_(vae), policy_(policy), noise_(noise), device_(device),
+        hooks_(hooks), folder_(folder), solver_(settings.steps, settings.shift),
+        decoder_(settings, vae, [this](const at::Tensor& frames) { if (hooks_.on_frames) hooks_.on_frames(frames); }),
+        queue_(settings.decode_ahead ? kDecodeQueue : 0) {}
 
- private:
-  double& seconds_;
-  std::chrono::steady_clock::time_point start_;
-};
-
-// Decodes window after window and hands out each frame once.
-class FrameDecoder {
- public:
-  FrameDecoder(const GenerateSettings& settings, const WanVae& vae, const GenerateHooks& hooks)
-      : settings_(settings), vae_(vae), hooks_(hooks) {}
-
-  // latents [C, F, h, w] of a window, its prefix included.
-  void decode(const WindowSpan& window, const at::Tensor& latents) {
-    const bool carry = settings_.history == History::carry;
-    int64_t first = 0, skip = 0;
-    if (carry && window.index > 0) {
-      // The stream stands behind the overlap already: latents of a cut prefix that were generated again are left out.
-      first = settings_.plan.overlap_latents;
-    } else {
-      stream_ = std::make_unique<VaeDecodeStream>(vae_);
-      if (window.index > 0) skip = settings_.plan.request.overlap_frames;
+  RunStats run() {
+    const int first = folder_ ? take_up() : 0;
+    const auto& windows = settings_.plan.windows;
+    for (int w = first; w < static_cast<int>(windows.size()); ++w) {
+      try {
+        if (w > first) stop_if_asked();
+        run_window(windows[w], w == first && folder_ ? folder_->state(w) : std::nullopt);
+      } catch (const Stopped&) {
+        decode_rest();
+        queue_.wait();
+        fail(ExitCode::interrupted, "interrupted in window {} of {}", w + 1, windows.size());
+      }
     }
-    for (int64_t at = first; at < latents.size(1); at += settings_.decode_latents) {
-      const int64_t n = std::min<int64_t>(settings_.decode_latents, latents.size(1) - at);
-      at::Tensor frames = stream_->push(latents.narrow(1, at, n).unsqueeze(0)).squeeze(0).to(at::kFloat);
-      const int64_t dropped = std::min(skip, frames.size(1));
-      skip -= dropped;
-      frames = frames.narrow(1, dropped, frames.size(1) - dropped);
-      if (frames.size(1) > 0) emit(frames);
-    }
+    queue_.wait();
+    stats_.decode_seconds = decoder_.seconds();
+    return stats_;
   }
 
-  // The last `overlap` frames of the video so far as latents [C, O, h, w].
-  at::Tensor encode_tail() const { return vae_.encode(tail_.unsqueeze(0)).squeeze(0); }
-
  private:
-  void emit(const at::Tensor& frames) {
-    if (hooks_.on_frames) hooks_.on_frames(frames);
-    if (settings_.history == History::reencode && settings_.plan.windows.size() > 1) {
-      const int64_t wanted = settings_.plan.request.overlap_frames;
-      const at::Tensor all = tail_.defined() ? at::cat({tail_, frames}, 1) : frames;
-      const int64_t n = std::min(wanted, all.size(1));
-      tail_ = all.narrow(1, all.size(1) - n, n).clone();
+  void stop_if_asked() const {
+    if (hooks_.should_stop && hooks_.should_stop()) throw Stopped{};
+  }
+
+  // The windows that the folder holds are decoded again; returns the first one that it does not.
+  int take_up() {
+    const RunProgressMade made = folder_->attach(settings_);
+    if (made.windows == 0) return 0;
+    for (int w = 0; w < made.windows; ++w) {
+      previous_ = folder_->latents(w, previous_).to(device_);
+      if (hooks_.on_latents) hooks_.on_latents(settings_.plan.windows[w], previous_);
     }
+    // One task, so that a long video does not fill the queue: denoising goes on at once.
+    queue_.post([this, windows = made.windows] {
+      at::Tensor before;
+      for (int w = 0; w < windows; ++w) {
+        decoder_.begin_window(settings_.plan.windows[w]);
+        decoder_.push(before = folder_->latents(w, before).to(device_));
+        decoder_.flush();
+      }
+    });
+    const State state = folder_->window(made.windows - 1);
+    policy_.load(state, device_);
+    noise_.load(state);
+    stats_.load(state);
+    state.check_all_read();
+    return made.windows;
+  }
+
+  // What the window takes over [C, P, h, w].
+  at::Tensor take_over(const WindowSpan& window) {
+    if (settings_.history == History::carry) {
+      const int64_t overlap = settings_.plan.overlap_latents;
+      return previous_.narrow(1, previous_.size(1) - overlap, window.prefix_latents);
+    }
+    if (folder_)
+      if (const auto saved = folder_->prefix(window.index)) return saved->to(device_);
+    queue_.wait();
+    const Stopwatch watch(stats_.encode_seconds);
+    at::Tensor prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
+    if (folder_) folder_->save_prefix(window.index, prefix);
+    return prefix;
+  }
+
+  void run_window(const WindowSpan& window, const std::optional<State>& resume) {
+    const Schedule schedule = window_schedule(settings_, window);
+    if (hooks_.on_window_start) hooks_.on_window_start(window, schedule);
+    const std::vector<int64_t> shape{settings_.latent_channels, window.latent_frames, settings_.height / 8, settings_.width / 8};
+    const at::Tensor prefix = window.prefix_latents > 0 ? take_over(window) : at::Tensor();
+    // A state brings its own latents, and a sequential generator has drawn this window's already.
+    at::Tensor latents = resume ? at::zeros(shape, at::kFloat).to(device_) : noise_.latents(window.index, shape).to(device_);
+    if (prefix.defined()) latents.narrow(1, 0, window.prefix_latents).copy_(prefix);
+    finished_chunks_.clear();
+    queue_.post([this, window] { decoder_.begin_window(window); });
+    if (prefix.defined()) decode_soon(prefix);
+    if (resume) take_up_chunks(window, schedule, *resume);
+    latents = denoise(window, schedule, latents, resume);
+    finish_window(window, latents);
+  }
+
+  // The chunks that were finished when the state was written.
+  void take_up_chunks(const WindowSpan& window, const Schedule& schedule, const State& state) {
+    const int64_t row = state.integers("row", 1)[0];
+    for (int c = schedule.ready_chunks(); c < schedule.chunks(); ++c)
+      if (schedule.last_row(c) <= row) decode_soon(folder_->chunk(window.index, c).to(device_));
+  }
+
+  at::Tensor denoise(const WindowSpan& window, const Schedule& schedule, const at::Tensor& latents, const std::optional<State>& resume) {
+    const WindowGeometry geometry = window_geometry(settings_, window);
+    DenoiseHooks hooks = hooks_.denoise;
+    hooks.on_row_end = [&](const RowEnd& end) {
+      if (hooks_.denoise.on_row_end) hooks_.denoise.on_row_end(end);
+      row_ended(window, geometry, end);
+    };
+    row_began_ = Clock::now();
+    const auto backbone = make_backbone_(geometry);
+    return denoise_window(*backbone, policy_, schedule, solver_, settings_.denoise, window.index, latents, noise_, stats_, hooks,
+                          resume ? &*resume : nullptr);
+  }
+
+  void row_ended(const WindowSpan& window, const WindowGeometry& geometry, const RowEnd& end) {
+    const auto now = Clock::now();
+    stats_.denoise_seconds += std::chrono::duration<double>(now - row_began_).count();
+    row_began_ = now;
+    for (const int c : end.finished) {
+      const auto& span = geometry.chunks[c];
+      const at::Tensor latents = end.latents.narrow(1, span.first, span.frames).clone();
+      if (!at::isfinite(latents).all().item<bool>())
+        fail(ExitCode::numerical, "chunk {} of window {} ended in values that are not finite; run with --dtype fp32, or report the settings",
+             c + 1, window.index + 1);
+      if (folder_) folder_->save_chunk(window.index, c, latents);
+      if (hooks_.on_chunk) hooks_.on_chunk(window, c, latents);
+      decode_soon(latents);
+    }
+    const bool last = end.row + 1 == end.rows;
+    const bool stop = !last && hooks_.should_stop && hooks_.should_stop();
+    if (folder_ && !last && (stop || !end.finished.empty() || end.row == 0)) checkpoint(window, end, stop || !end.finished.empty());
+    if (stop) throw Stopped{};
+  }
+
+  // Writes the state where it fits; says once where it does not.
+  void checkpoint(const WindowSpan& window, const RowEnd& end, bool write) {
+    if (unresumable_) return;
+    const State state = end.state();
+    std::string why;
+    if (!policy_.resumable())
+      why = "this policy's state cannot be written";
+    else if (state.bytes() > settings_.checkpoint_bytes)
+      why = fmt::format("the state within a window takes {} MB and --checkpoint-budget allows {}", state.bytes() >> 20,
+                        settings_.checkpoint_bytes >> 20);
+    unresumable_ = !why.empty();
+    if (unresumable_ && hooks_.on_note) hooks_.on_note(why + ": a resume starts the window again that it finds unfinished");
+    if (!unresumable_ && write) folder_->save_state(window.index, end.row, state);
+  }
+
+  // Off the path of denoising, or gathered until the window is done.
+  void decode_soon(const at::Tensor& latents) {
+    if (settings_.decode_ahead)
+      queue_.post([this, latents] { decoder_.push(latents); });
+    else
+      finished_chunks_.push_back(latents);
+  }
+
+  void finish_window(const WindowSpan& window, const at::Tensor& latents) {
+    if (folder_) {
+      // What a policy forgets between windows need not be written.
+      if (window.index + 1 < static_cast<int>(settings_.plan.windows.size())) policy_.begin_window(window.index + 1);
+      State state;
+      policy_.save(state);
+      noise_.save(state);
+      stats_.save(state);
+      folder_->save_window(window.index, state);
+    }
+    if (hooks_.on_latents) hooks_.on_latents(window, latents);
+    decode_rest();
+    previous_ = latents;
+  }
+
+  void decode_rest() {
+    for (const at::Tensor& chunk : finished_chunks_) decoder_.push(chunk);
+    queue_.post([this] { decoder_.flush(); });
   }
 
   const GenerateSettings& settings_;
+  const BackboneFactory& make_backbone_;
   const WanVae& vae_;
+  CachePolicy& policy_;
+  NoiseSource& noise_;
+  const at::Device device_;
   const GenerateHooks& hooks_;
-  std::unique_ptr<VaeDecodeStream> stream_;
-  at::Tensor tail_;  // [3, overlap, H, W]
+  RunFolder* folder_;
+  const UniPc solver_;
+  RunStats stats_;
+  at::Tensor previous_;                      // latents of the window before
+  std::vector<at::Tensor> finished_chunks_;  // of this window, not decoded yet; empty with decode_ahead
+  bool unresumable_ = false;
+  Clock::time_point row_began_;
+  FrameDecoder decoder_;
+  WorkQueue queue_;  // last: it stops before what its tasks use is gone
 };
 
 }  // namespace
@@ -90,41 +228,9 @@ WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpa
 }
 
 RunStats generate(const GenerateSettings& settings, const BackboneFactory& make_backbone, const WanVae& vae,
-                  CachePolicy& policy, NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks) {
-  RunStats stats;
-  const UniPc solver(settings.steps, settings.shift);
-  FrameDecoder decoder(settings, vae, hooks);
-  at::Tensor previous;
-  for (const WindowSpan& window : settings.plan.windows) {
-    const Schedule schedule = window_schedule(settings, window);
-    if (hooks.on_window_start) hooks.on_window_start(window, schedule);
-    at::Tensor latents = noise
-                             .latents(window.index, {settings.latent_channels, window.latent_frames, settings.height / 8,
-                                                     settings.width / 8})
-                             .to(device);
-    if (window.prefix_latents > 0) {
-      const Stopwatch watch(stats.encode_seconds);
-      const int64_t overlap = settings.plan.overlap_latents;
-      const at::Tensor tail = settings.history == History::carry
-                                  ? previous.narrow(1, previous.size(1) - overlap, overlap)
-                                  : decoder.encode_tail();
-      latents.narrow(1, 0, window.prefix_latents).copy_(tail.narrow(1, 0, window.prefix_latents));
-    }
-    {
-      const Stopwatch watch(stats.denoise_seconds);
-      const auto backbone = make_backbone(window_geometry(settings, window));
-      latents = denoise_window(*backbone, policy, schedule, solver, settings.denoise, window.index, latents, noise, stats,
-                               hooks.denoise);
-      if (!at::isfinite(latents).all().item<bool>())
-        fail(ExitCode::numerical, "window {} ended in values that are not finite; run with --dtype fp32, or report the settings",
-             window.index + 1);
-    }
-    if (hooks.on_latents) hooks.on_latents(window, latents);
-    const Stopwatch watch(stats.decode_seconds);
-    decoder.decode(window, latents);
-    previous = latents;
-  }
-  return stats;
+                  CachePolicy& policy, NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks,
+                  RunFolder* folder) {
+  return Generation(settings, make_backbone, vae, policy, noise, device, hooks, folder).run();
 }
 
 }  // namespace longtake

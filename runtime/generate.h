@@ -28,14 +28,22 @@ struct GenerateSettings {
   int ar_step = 5;
   History history = History::reencode;
   int decode_latents = 5;  // latent frames per VAE push: more is faster and takes more memory
+  // Decode finished chunks in a thread of its own while later ones denoise: the same bits, sooner. Off, each window is decoded
+  // when it is done, so that seconds of denoising and decoding can be told apart.
+  bool decode_ahead = false;
+  int64_t checkpoint_bytes = int64_t{1} << 30;  // the largest state that is written within a window; run folders only
   DenoiseSettings denoise;
 };
 
 struct GenerateHooks {
   DenoiseHooks denoise;
   std::function<void(const WindowSpan&, const Schedule&)> on_window_start;
-  std::function<void(const WindowSpan&, const at::Tensor& latents)> on_latents;  // clean [C, F, h, w], before decoding
-  std::function<void(const at::Tensor& frames)> on_frames;  // new frames only: [3, n, H, W] in [-1, 1], in order
+  std::function<void(const WindowSpan&, const at::Tensor& latents)> on_latents;  // of a finished window: clean [C, F, h, w]
+  std::function<void(const WindowSpan&, int chunk, const at::Tensor& latents)> on_chunk;  // a finished chunk [C, n, h, w]
+  // New frames only: [3, n, H, W] in [-1, 1], in order. Called from the decoding thread with decode_ahead.
+  std::function<void(const at::Tensor& frames)> on_frames;
+  std::function<void(const std::string&)> on_note;  // what the user should know
+  std::function<bool()> should_stop;                // asked between rows: true ends the run with an Error (interrupted)
 };
 
 using BackboneFactory = std::function<std::unique_ptr<Backbone>(const WindowGeometry&)>;
@@ -46,8 +54,15 @@ Schedule window_schedule(const GenerateSettings& settings, const WindowSpan& win
 // Geometry of one window: its chunks, and its latent size.
 WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpan& window);
 
+class RunFolder;
+
 // Runs all windows. Everything runs on `device`; the VAE and the backbones must be there.
+//
+// With a run folder, what is done is kept there, and what is there already is not done again: its frames and latents go through
+// the hooks like new ones, and everything ends in the same bits as a run that was never interrupted. A run that stops on
+// should_stop has decoded all chunks that are finished, and kept where it stood if the state fits checkpoint_bytes.
 RunStats generate(const GenerateSettings& settings, const BackboneFactory& make_backbone, const WanVae& vae,
-                  CachePolicy& policy, NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks);
+                  CachePolicy& policy, NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks,
+                  RunFolder* folder = nullptr);
 
 }  // namespace longtake

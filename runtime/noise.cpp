@@ -139,4 +139,19 @@ at::Tensor TorchNoise::prefix(int window, int row, at::IntArrayRef shape) {
   return at::randn(shape, prefix_, at::TensorOptions(at::kFloat));
 }
 
+void TorchNoise::save(State& state) const {
+  state.put("noise/latents", latents_.get_state());
+  state.put("noise/prefix", prefix_.get_state());
+  state.put_integers("noise/drawn", {next_window_, prefix_window_, prefix_row_});
+}
+
+void TorchNoise::load(const State& state) {
+  const auto drawn = state.integers("noise/drawn", 3);
+  next_window_ = static_cast<int>(drawn[0]);
+  prefix_window_ = static_cast<int>(drawn[1]);
+  prefix_row_ = static_cast<int>(drawn[2]);
+  latents_.set_state(state.get("noise/latents", latents_.get_state().sizes(), at::kByte).clone());
+  prefix_.set_state(state.get("noise/prefix", prefix_.get_state().sizes(), at::kByte).clone());
+}
+
 }  // namespace longtake

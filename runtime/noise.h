@@ -17,6 +17,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "cache/state.h"
+
 namespace longtake {
 
 // One block of the generator.
@@ -42,6 +44,10 @@ class NoiseSource {
   virtual at::Tensor latents(int window, at::IntArrayRef shape) = 0;
   // What is mixed into the model's view of the prefix of `window` in schedule row `row`.
   virtual at::Tensor prefix(int window, int row, at::IntArrayRef shape) = 0;
+
+  // Where a sequential generator stands; names begin with "noise/". Nothing where noise depends on position alone.
+  virtual void save(State& /*state*/) const {}
+  virtual void load(const State& /*state*/) {}
 };
 
 // The default: one Philox seed, a stream each.
@@ -64,6 +70,8 @@ class TorchNoise : public NoiseSource {
   TorchNoise(uint64_t seed, uint64_t global_seed);
   at::Tensor latents(int window, at::IntArrayRef shape) override;
   at::Tensor prefix(int window, int row, at::IntArrayRef shape) override;
+  void save(State& state) const override;
+  void load(const State& state) override;
 
  private:
   at::Generator latents_, prefix_;

@@ -161,6 +161,8 @@ void validate(const GenerateOptions& options) {
   if (!options.dry_run && options.prompt.empty())
     fail_usage("there is no prompt; say what the video shows with --prompt");
   if (!options.dry_run && options.out.empty()) fail_usage("there is no output file; name one with --out video.mp4");
+  if (options.resume && options.overwrite_run)
+    fail_usage("--resume and --overwrite-run exclude each other: go on with the run, or begin again");
   parse_policy(options.policy);
   plan_video(options);
   const std::string& device = options.device;

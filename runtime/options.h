@@ -61,16 +61,21 @@ struct GenerateOptions {
   int threads = 0;
   std::string json_log;
   bool dry_run = false;
+  bool resume = false;
+  bool overwrite_run = false;
+  bool keep_run = false;
+  std::string preview = "none";
+  int64_t checkpoint_budget = 1'000'000'000;  // bytes
 
   bool operator==(const GenerateOptions&) const = default;
 };
 
 // ---- schema
 
-enum class OptionKind { text, choice, integer, number, toggle, seed, size, seconds };
+enum class OptionKind { text, choice, integer, number, toggle, seed, size, seconds, bytes };
 
 using OptionField =
-    std::variant<std::string GenerateOptions::*, int GenerateOptions::*, double GenerateOptions::*,
+    std::variant<std::string GenerateOptions::*, int GenerateOptions::*, int64_t GenerateOptions::*, double GenerateOptions::*,
                  bool GenerateOptions::*, std::optional<uint64_t> GenerateOptions::*, FrameSize GenerateOptions::*>;
 
 struct OptionInfo {
@@ -82,6 +87,7 @@ struct OptionInfo {
   std::string help;
   bool common = false;       // shown by --help; the others by --help-all
   bool from_recipe = false;  // a model recipe may set it
+  bool free_on_resume = false;  // a resumed run may have another value: it changes no latents and no frames
   double min = 0, max = 0;   // integer, number, seconds; size: of each side
   std::vector<std::string> choices;
 

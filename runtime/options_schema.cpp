@@ -50,6 +50,17 @@ OptionInfo common(OptionInfo info) {
   return info;
 }
 
+OptionInfo toggle(std::string key, std::string flags, bool G::*field, std::string help) {
+  OptionInfo info = text(std::move(key), std::move(flags), field, "", std::move(help));
+  info.kind = OptionKind::toggle;
+  return info;
+}
+
+OptionInfo free_on_resume(OptionInfo info) {
+  info.free_on_resume = true;
+  return info;
+}
+
 OptionInfo recipe(OptionInfo info) {
   info.from_recipe = true;
   return info;
@@ -64,7 +75,7 @@ std::vector<OptionInfo> make_schema() {
   add(common(text("prompt", "-p,--prompt", &G::prompt, "TEXT", "What the video shows")));
   add(common(recipe(
       text("negative", "--negative", &G::negative, "TEXT", "What guidance steers away from; \"\" for nothing"))));
-  add(common(text("out", "-o,--out", &G::out, "FILE", "The mp4 file to write")));
+  add(common(free_on_resume(text("out", "-o,--out", &G::out, "FILE", "The mp4 file to write"))));
   OptionInfo seed = text("seed", "--seed", &G::seed, "NUMBER|random",
                          "Start of the noise; the same seed gives the same noise on every device");
   seed.kind = OptionKind::seed;
@@ -82,11 +93,11 @@ std::vector<OptionInfo> make_schema() {
   add(common(ranged(OptionKind::seconds, "video.duration", "--duration", &G::duration, "SECONDS", 0.001, 1e6,
                     "Length in seconds instead of frames, rounded to the nearest length that fits")));
   add(common(recipe(integer("video.fps", "--fps", &G::fps, "RATE", 1, 240, "Frames a second"))));
-  add(integer("video.crf", "--crf", &G::crf, "NUMBER", 0, 51,
-              "H.264 quality: lower is better and larger, 0 is lossless"));
-  add(choice("video.preset", "--preset", &G::preset,
-             {"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"},
-             "H.264 effort: slower gives smaller files"));
+  add(free_on_resume(integer("video.crf", "--crf", &G::crf, "NUMBER", 0, 51,
+                             "H.264 quality: lower is better and larger, 0 is lossless")));
+  add(free_on_resume(choice("video.preset", "--preset", &G::preset,
+                            {"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"},
+                            "H.264 effort: slower gives smaller files")));
 
   add(common(recipe(integer("sampling.steps", "--steps", &G::steps, "STEPS", 1, 1000, "Denoising steps of a chunk"))));
   add(common(recipe(number("sampling.guidance", "--guidance", &G::guidance, 1, 100,
@@ -112,11 +123,21 @@ std::vector<OptionInfo> make_schema() {
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
-  add(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON"));
-  OptionInfo dry_run =
-      text("run.dry_run", "--dry-run", &G::dry_run, "", "Print the plan and its cost, generate nothing");
-  dry_run.kind = OptionKind::toggle;
-  add(common(dry_run));
+  add(free_on_resume(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON")));
+  add(common(free_on_resume(
+      toggle("run.dry_run", "--dry-run", &G::dry_run, "Print the plan and its cost, generate nothing"))));
+  add(common(free_on_resume(toggle("run.resume", "--resume", &G::resume,
+                                   "Go on with the interrupted run in OUT.run; other options may be left out"))));
+  add(free_on_resume(toggle("run.overwrite_run", "--overwrite-run", &G::overwrite_run,
+                            "Throw away an interrupted run in OUT.run and begin again")));
+  add(free_on_resume(
+      toggle("run.keep_run", "--keep-run", &G::keep_run, "Keep OUT.run with all latents when the video is done")));
+  add(free_on_resume(choice("run.preview", "--preview", &G::preview, {"none", "latent"},
+                            "Write a small picture of each finished chunk to OUT.run, straight from its latents")));
+  OptionInfo budget = ranged(OptionKind::bytes, "run.checkpoint_budget", "--checkpoint-budget", &G::checkpoint_budget, "SIZE", 0, 1e15,
+                             "Largest state that is written at each finished chunk, so that a resume need not start its "
+                             "window again; K/V makes up most of it");
+  add(free_on_resume(budget));
   return s;
 }
 
@@ -152,6 +173,9 @@ std::string option_notes(const OptionInfo& info) {
                       static_cast<int64_t>(info.min) == info.min ? fmt::format("{}", static_cast<int64_t>(info.min))
                                                                  : fmt::format("{}", info.min),
                       static_cast<int64_t>(info.max)));
+      break;
+    case OptionKind::bytes:
+      add("such as 500MB or 2GB, 0 for never");
       break;
     case OptionKind::choice:
       add(fmt::format("{}", fmt::join(info.choices, ", ")));

@@ -40,6 +40,33 @@ std::optional<FrameSize> size_of(std::string_view text) {
   return FrameSize{*height, *width};
 }
 
+struct ByteUnit {
+  std::string_view name;
+  int64_t bytes;
+};
+constexpr ByteUnit kByteUnits[] = {{"TB", 1'000'000'000'000}, {"GB", 1'000'000'000}, {"MB", 1'000'000}, {"kB", 1'000}, {"B", 1}};
+
+// "500MB", "2 GB", "1.5GB", or a plain number of bytes.
+std::optional<int64_t> bytes_of(std::string_view text) {
+  int64_t unit = 1;
+  for (const ByteUnit& candidate : kByteUnits)
+    if (text.ends_with(candidate.name)) {
+      unit = candidate.bytes;
+      text.remove_suffix(candidate.name.size());
+      break;
+    }
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  const auto value = finite(text);
+  if (!value || *value < 0 || *value * static_cast<double>(unit) > 1e15) return std::nullopt;
+  return std::llround(*value * static_cast<double>(unit));
+}
+
+std::string bytes_text(int64_t bytes) {
+  for (const ByteUnit& unit : kByteUnits)
+    if (bytes != 0 && bytes % unit.bytes == 0) return fmt::format("{}{}", bytes / unit.bytes, unit.name);
+  return "0";
+}
+
 std::string expected(const OptionInfo& info) {
   switch (info.kind) {
     case OptionKind::text:
@@ -57,6 +84,8 @@ std::string expected(const OptionInfo& info) {
     case OptionKind::size:
       return fmt::format("HEIGHTxWIDTH in multiples of 16 from {} to {}, such as 544x960", plain(info.min),
                          plain(info.max));
+    case OptionKind::bytes:
+      return "a size such as 500MB or 2GB";
     case OptionKind::seconds:
       return fmt::format("seconds from {} to {}, such as 7.4", plain(info.min), plain(info.max));
   }
@@ -88,6 +117,12 @@ bool assign(GenerateOptions& options, const OptionInfo& info, std::string_view t
       const auto value = finite(text);
       if (!value || !in_range(*value)) return false;
       options.*std::get<double GenerateOptions::*>(info.field) = *value;
+      return true;
+    }
+    case OptionKind::bytes: {
+      const auto value = bytes_of(text);
+      if (!value || !in_range(static_cast<double>(*value))) return false;
+      options.*std::get<int64_t GenerateOptions::*>(info.field) = *value;
       return true;
     }
     case OptionKind::toggle:
@@ -124,6 +159,7 @@ std::string option_text(const GenerateOptions& options, const OptionInfo& info) 
     const GenerateOptions& o;
     std::string operator()(std::string GenerateOptions::*f) const { return o.*f; }
     std::string operator()(int GenerateOptions::*f) const { return fmt::format("{}", o.*f); }
+    std::string operator()(int64_t GenerateOptions::*f) const { return bytes_text(o.*f); }
     std::string operator()(double GenerateOptions::*f) const { return plain(o.*f); }
     std::string operator()(bool GenerateOptions::*f) const { return o.*f ? "true" : "false"; }
     std::string operator()(std::optional<uint64_t> GenerateOptions::*f) const {

@@ -34,6 +34,7 @@ void Progress::show(const std::string& line, bool force) {
 
 void Progress::note(const std::string& text) {
   if (quiet_) return;
+  const std::lock_guard lock(mutex_);
   if (line_open_) fmt::print(stderr, "\r\x1b[K");
   line_open_ = false;
   fmt::print(stderr, "{}\n", text);
@@ -42,12 +43,14 @@ void Progress::note(const std::string& text) {
 void Progress::stage(const std::string& text) { note(fmt::format("[{:6.1f} s] {}", seconds(), text)); }
 
 void Progress::rows_begin(int total) {
+  const std::lock_guard lock(mutex_);
   rows_total_ = total;
   rows_done_ = 0;
   rows_start_ = Clock::now();
 }
 
 void Progress::row_done(const std::string& detail, double reused_share) {
+  const std::lock_guard lock(mutex_);
   ++rows_done_;
   const double elapsed = std::chrono::duration<double>(Clock::now() - rows_start_).count();
   const double per_row = elapsed / rows_done_;

@@ -1,8 +1,10 @@
-// What a waiting user sees: one line that is rewritten on a terminal, one line each 10 seconds elsewhere. Goes to stderr.
+// What a waiting user sees: one line that is rewritten on a terminal, one line each 10 seconds elsewhere. Goes to stderr; any
+// thread may call.
 #pragma once
 
 #include <chrono>
 #include <cstdio>
+#include <mutex>
 #include <string>
 
 namespace longtake {
@@ -29,6 +31,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   void show(const std::string& line, bool force);
 
+  std::mutex mutex_;  // of the line and what it counts
   bool quiet_, terminal_, line_open_ = false;
   Clock::time_point start_, rows_start_, last_shown_;
   int rows_done_ = 0, rows_total_ = 0;

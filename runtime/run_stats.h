@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "cache/policy.h"
+#include "cache/state.h"
 
 namespace longtake {
 
@@ -37,6 +38,10 @@ struct RunStats {
     for (const auto& [key, count] : by_chunk) sum += count;
     return sum;
   }
+
+  // "stats/...": counts, and the seconds spent on denoising and encoding; what is decoded again after a resume counts again.
+  void save(State& state) const;
+  void load(const State& state);
 };
 
 }  // namespace longtake

@@ -36,6 +36,24 @@ std::vector<int> flow_timesteps(int steps, double shift) {
   return timesteps;
 }
 
+void UniPcState::save(State& state, const std::string& prefix) const {
+  state.put_integers(prefix + "/step", {step});
+  state.put(prefix + "/m1", m1);
+  state.put(prefix + "/m2", m2);
+  state.put(prefix + "/last", last);
+}
+
+void UniPcState::load(const State& state, const std::string& prefix, at::IntArrayRef sizes, const at::Device& device) {
+  step = static_cast<int>(state.integers(prefix + "/step", 1)[0]);
+  const auto tensor = [&](const std::string& name) {
+    const std::string full = prefix + "/" + name;
+    return state.contains(full) ? state.get(full, sizes, at::kFloat).to(device) : at::Tensor();
+  };
+  m1 = tensor("m1");
+  m2 = tensor("m2");
+  last = tensor("last");
+}
+
 UniPc::UniPc(int steps, double shift)
     : sigmas_(flow_sigmas(steps, shift)), timesteps_(flow_timesteps(steps, shift)), coefficients_(steps) {
   auto alpha = [&](int k) { return 1 - sigmas_[k]; };

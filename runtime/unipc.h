@@ -8,7 +8,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
+
+#include "cache/state.h"
 
 namespace longtake {
 
@@ -23,6 +26,10 @@ struct UniPcState {
   int step = 0;       // solver steps done
   at::Tensor m1, m2;  // clean-sample predictions of the last step and the one before; undefined until there are any
   at::Tensor last;    // the (corrected) sample that the last step started from
+
+  // Under "PREFIX/step", ".../m1" and so on; `sizes` are the sample's.
+  void save(State& state, const std::string& prefix) const;
+  void load(const State& state, const std::string& prefix, at::IntArrayRef sizes, const at::Device& device);
 };
 
 class UniPc {

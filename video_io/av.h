@@ -45,6 +45,9 @@ std::string file_url(const std::filesystem::path& path);
 
 [[noreturn]] void fail_av_memory();
 
+// The code, or the Error that a negative one means while `path` is written: no_memory, or bad_file with the path.
+int check_write(int code, const std::filesystem::path& path);
+
 // The object, or an Error (no_memory) where libav returned none.
 template <class T>
 T* av_allocated(T* object) {

@@ -1,34 +1,26 @@
-// Frames to an H.264 mp4 through libavcodec.
+// Frames to an H.264 mp4: encoder.h into mp4_file.h.
 //
-// yuv420p, BT.709 (matrix, primaries and transfer tagged, tv range), constant integer frame rate with exact timestamps,
-// a key frame every two seconds, index in front of the pictures (faststart). Written under a temporary name beside the
-// target and renamed by finish(); without finish() nothing stays behind.
+// Constant integer frame rate with exact timestamps, index in front of the pictures (faststart). Written under a temporary
+// name beside the target and renamed by finish(); without finish() nothing stays behind.
+//
+// With `growing`, the video grows there in fragments that players can open: each push of a tensor ends one, once it has
+// half a second. finish() copies the packets into the target, nothing is encoded again. The growing file stays where it is.
 //
 // Frames: uint8 RGB, [T, H, W, 3], any device and strides, or H * W * 3 bytes.
 // Errors: usage for wrong options (odd sizes, rates, crf, preset); bad_file for everything about the file (unwritable,
 // full disk, no libx264 in the build of libavcodec), always with the path; internal for frames of another shape.
 #pragma once
 
-#include "video_io/metadata.h"
+#include "video_io/video_options.h"
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
-#include <string>
 
 namespace longtake {
-
-struct VideoWriterOptions {
-  std::filesystem::path path;
-  int width = 0, height = 0;  // even
-  int fps = 24;               // 1 .. 1000
-  int crf = 18;               // 0 (lossless) .. 51
-  std::string preset = "medium";
-  Tags tags;  // of title, comment and description; others are refused
-};
 
 // Throws unless a VideoWriter with these options can be opened, the encoder included; leaves nothing behind.
 void check_video_options(const VideoWriterOptions& options);
@@ -44,10 +36,12 @@ class VideoWriter {
   void push(const at::Tensor& frames);
   void push(std::span<const uint8_t> frame);
 
-  // Writes what is still in the encoder and puts the file in place. Needs at least one frame.
-  void finish();
+  // Writes what is still in the encoder and puts the file in place. Needs at least one frame. `tags` replace those of the
+  // options where the video grew.
+  void finish(const std::optional<Tags>& tags = std::nullopt);
 
   int64_t frames() const { return frames_; }
+  int64_t playable() const;  // frames that a player finds in the growing file
 
  private:
   struct Stream;

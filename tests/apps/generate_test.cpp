@@ -85,7 +85,8 @@ TEST_CASE("every option changes what it says it changes") {
       "parity",                                          // below
       "video.fps", "video.crf", "video.preset",         // below: the encoded file
       "sampling.overlap", "sampling.addnoise", "sampling.history",  // below: need a second window
-      "run.device", "run.threads", "run.decode_latents"  // must not change the video; below
+      "run.device", "run.threads", "run.decode_latents",  // must not change the video; below
+      "run.resume", "run.overwrite_run", "run.keep_run", "run.checkpoint_budget", "run.preview"  // resume_test.cpp
   };
   std::set<std::string> covered = elsewhere;
   for (const auto& [key, value] : pixels) covered.insert(key);

@@ -12,9 +12,12 @@
 
 namespace longtake {
 
-ProgramResult run_longtake(const std::vector<std::string>& arguments, const ProgramLimits& limits) {
-  const TemporaryFolder folder;
-  const std::string out = folder / "out", err = folder / "err";
+struct RunningProgram::Files {
+  TemporaryFolder folder;
+  std::string out = folder / "out", err = folder / "err";
+};
+
+RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const ProgramLimits& limits) : files_(std::make_unique<Files>()) {
   std::vector<char*> argv;
   std::string program = LONGTAKE_PROGRAM;
   argv.push_back(program.data());
@@ -22,14 +25,14 @@ ProgramResult run_longtake(const std::vector<std::string>& arguments, const Prog
   for (std::string& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
 
-  const pid_t child = fork();
-  if (child < 0) throw std::runtime_error("cannot fork");
-  if (child == 0) {
+  child_ = fork();
+  if (child_ < 0) throw std::runtime_error("cannot fork");
+  if (child_ == 0) {
     const auto redirect = [](const std::string& path, int to) {
       const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
       if (file < 0 || dup2(file, to) < 0) _exit(127);
     };
-    redirect(out, STDOUT_FILENO), redirect(err, STDERR_FILENO);
+    redirect(files_->out, STDOUT_FILENO), redirect(files_->err, STDERR_FILENO);
     if (limits.file_bytes) {
       signal(SIGXFSZ, SIG_IGN);
       const rlimit limit{*limits.file_bytes, *limits.file_bytes};
@@ -38,12 +41,38 @@ ProgramResult run_longtake(const std::vector<std::string>& arguments, const Prog
     execv(program.c_str(), argv.data());
     _exit(127);
   }
+}
+
+RunningProgram::~RunningProgram() {
+  if (status_) return;
+  kill(child_, SIGKILL);
+  waitpid(child_, nullptr, 0);
+}
+
+bool RunningProgram::running() {
   int status = 0;
-  if (waitpid(child, &status, 0) != child) throw std::runtime_error("cannot wait for longtake");
+  if (!status_ && waitpid(child_, &status, WNOHANG) == child_) status_ = status;
+  return !status_;
+}
+
+void RunningProgram::send(int signal) {
+  if (running()) kill(child_, signal);
+}
+
+ProgramResult RunningProgram::wait() {
+  int status = 0;
+  if (!status_) {
+    if (waitpid(child_, &status, 0) != child_) throw std::runtime_error("cannot wait for longtake");
+    status_ = status;
+  }
   ProgramResult result;
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  result.out = read_bytes(out), result.err = read_bytes(err);
+  result.status = WIFEXITED(*status_) ? WEXITSTATUS(*status_) : 128 + WTERMSIG(*status_);
+  result.out = read_bytes(files_->out), result.err = read_bytes(files_->err);
   return result;
+}
+
+ProgramResult run_longtake(const std::vector<std::string>& arguments, const ProgramLimits& limits) {
+  return RunningProgram(arguments, limits).wait();
 }
 
 std::vector<std::string> quick_generate(const std::filesystem::path& out, const std::vector<std::string>& more) {

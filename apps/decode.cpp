@@ -1,0 +1,89 @@
+// longtake decode RUN -o FILE: a run folder's latents as a video once more, with other settings; unfinished runs too.
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "apps/options_cli.h"
+#include "apps/video_sink.h"
+#include "base/error.h"
+#include "runtime/device.h"
+#include "runtime/engine.h"
+#include "runtime/frame_decoder.h"
+#include "runtime/progress.h"
+#include "runtime/run_folder.h"
+
+namespace longtake {
+namespace {
+
+// The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
+constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "run.decode_latents", "run.device", "run.threads"};
+
+// Finished windows, and the chunks of the one behind them.
+void decode_run(const RunFolder& folder, const RunProgressMade& made, const GenerateSettings& settings, const WanVae& vae, VideoSink& sink,
+                Progress& progress) {
+  FrameDecoder decoder(settings, vae, [&](const at::Tensor& frames) { sink.frames(frames); });
+  const int windows = made.windows + (made.chunks > 0 ? 1 : 0);
+  at::Tensor latents;
+  for (int w = 0; w < windows; ++w) {
+    progress.stage(fmt::format("decoding window {}/{}", w + 1, settings.plan.windows.size()));
+    const WindowSpan& window = settings.plan.windows[w];
+    latents = folder.latents(w, latents);
+    decoder.begin_window(window);
+    decoder.push(latents.to(vae.device()));
+    decoder.flush();
+    if (w < made.windows) sink.latents(window, latents);
+  }
+}
+
+void run_decode(const std::string& run, const std::vector<OptionAssignment>& flags) {
+  const auto folder = RunFolder::open(run, RunFolder::Access::read);
+  OptionSet options;
+  for (const OptionAssignment& flag : flags) options.set(flag, SourceLevel::flag);
+  apply_record(options, folder->record(), run);
+  const GenerateOptions& o = options.values();
+  const ResolvedModel model = resolve_model(o.model, default_search());
+  const RunRequest request = make_request(o);
+  const RunProgressMade made = folder->attach(request.settings);
+  if (made.windows == 0 && made.chunks == 0) fail_file("{} holds no finished chunk yet; go on with the run first (generate --resume)", run);
+
+  if (o.threads > 0) at::set_num_threads(o.threads);
+  const c10::InferenceMode inference;
+  const at::Device device = open_device(o.device);
+  check_same_vae(folder->record(), model.require_files(), run);
+  Progress progress;
+  nlohmann::ordered_json settings = options.to_json();
+  for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
+  VideoSink sink(o, settings);
+  const WanVae vae = load_vae(model.require_files(), device);
+  decode_run(*folder, made, request.settings, vae, sink, progress);
+  const int64_t planned = request.settings.plan.request.frames;
+  if (sink.frame_count() == 0) fail_file("{} holds no frames beyond those of the overlap yet; go on with the run first (generate --resume)", run);
+  progress.stage("writing the file");
+  sink.finish(planned);
+  if (sink.frame_count() < planned) progress.note(fmt::format("the run is not finished: {} of {} frames", sink.frame_count(), planned));
+  fmt::print("{}\n", o.out);
+}
+
+}  // namespace
+
+void add_decode(CLI::App& program) {
+  auto* verb = program.add_subcommand("decode", "Make a video of a run folder's latents, with other settings or of an unfinished run");
+  verb->footer("Example: longtake decode out.mp4.run -o smaller.mp4 --crf 28 --preset slower");
+  auto run = std::make_shared<std::string>();
+  verb->add_option("RUN", *run, "A run folder: OUT.run beside the output of generate (kept while a run is unfinished, or with --keep-run)")
+      ->required();
+  auto flags = std::make_shared<std::vector<OptionAssignment>>();
+  for (const char* key : kKeys) {
+    const OptionInfo& info = *find_option(key);
+    CLI::Option* option = add_option_flag(*verb, info, flags);
+    option->group("Options");
+    if (info.key != "out") option->description(info.help + " [default: as in the run]");
+  }
+  verb->get_option("--out")->required();
+  verb->callback([run, flags] { run_decode(*run, *flags); });
+}
+
+}  // namespace longtake

@@ -1,0 +1,72 @@
+#include "runtime/latent_preview.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/upsample_nearest2d.h>
+
+#include <Eigen/Cholesky>
+
+#include "base/error.h"
+#include "runtime/noise.h"
+
+namespace longtake {
+namespace {
+
+constexpr int64_t kSide = 16, kFrames = 3;  // latent pixels and frames of a fitting clip
+constexpr uint64_t kSeed = 0x70726576;
+
+// Random latents that are constant over squares of `scale` latent pixels: pictures have large areas, noise has none.
+at::Tensor patches(int64_t channels, int64_t scale) {
+  const at::Tensor coarse = normal(kSeed, static_cast<uint64_t>(scale), {kFrames, channels, kSide / scale, kSide / scale});
+  return at::upsample_nearest2d(coarse, {kSide, kSide}).permute({1, 0, 2, 3}).contiguous();
+}
+
+// [C, n, h, w] -> [n * h * w, C], float32 on the CPU.
+at::Tensor as_rows(const at::Tensor& x) { return x.to(at::kFloat).cpu().permute({1, 2, 3, 0}).reshape({-1, x.size(0)}); }
+
+}  // namespace
+
+at::Tensor latent_colours(const at::Tensor& frames) {
+  const int64_t n = frames.size(1), height = frames.size(2), width = frames.size(3);
+  LONGTAKE_CHECK(n % 4 == 1 && height % 8 == 0 && width % 8 == 0, "expected 4k + 1 frames with sides of 8k, found {} of {}x{}", n, height, width);
+  const at::Tensor small = frames.to(at::kFloat).reshape({3, n, height / 8, 8, width / 8, 8}).mean(at::IntArrayRef{3, 5});
+  if (n == 1) return small;
+  const at::Tensor later = small.narrow(1, 1, n - 1).reshape({3, (n - 1) / 4, 4, height / 8, width / 8}).mean(2);
+  return at::cat({small.narrow(1, 0, 1), later}, 1);
+}
+
+LatentPreview::LatentPreview(const WanVae& vae) {
+  const int64_t channels = vae.sizes().z_dim;
+  std::vector<at::Tensor> inputs, outputs;
+  for (const int64_t scale : {1, 4, 16}) {
+    const at::Tensor latents = patches(channels, scale).to(vae.device());
+    inputs.push_back(as_rows(latents));
+    outputs.push_back(as_rows(latent_colours(vae.decode(latents.unsqueeze(0)).squeeze(0))));
+  }
+  const at::Tensor x = at::cat(inputs).contiguous(), y = at::cat(outputs).contiguous();
+  using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Eigen::MatrixXd a(x.size(0), channels + 1);
+  a.leftCols(channels) = Eigen::Map<const Rows>(x.const_data_ptr<float>(), x.size(0), channels).cast<double>();
+  a.rightCols(1).setOnes();
+  const Eigen::MatrixXd b = Eigen::Map<const Rows>(y.const_data_ptr<float>(), y.size(0), 3).cast<double>();
+  const Rows solution = (a.transpose() * a).ldlt().solve(a.transpose() * b).cast<float>();
+  map_ = at::empty({channels + 1, 3}, at::kFloat);
+  std::copy_n(solution.data(), solution.size(), map_.mutable_data_ptr<float>());
+}
+
+at::Tensor LatentPreview::colours(const at::Tensor& latents) const {
+  const int64_t channels = map_.size(0) - 1;
+  LONGTAKE_CHECK(latents.dim() == 4 && latents.size(0) == channels, "expected latents [{}, n, h, w]", channels);
+  const at::Tensor rgb = at::matmul(as_rows(latents), map_.narrow(0, 0, channels)) + map_[channels];
+  return rgb.reshape({latents.size(1), latents.size(2), latents.size(3), 3}).permute({3, 0, 1, 2}).contiguous();
+}
+
+at::Tensor LatentPreview::picture(const at::Tensor& latents, int64_t scale) const {
+  const at::Tensor rgb = ((colours(latents) / 2 + 0.5).clamp(0, 1) * 255).permute({1, 0, 2, 3});  // [n, 3, h, w]
+  const at::Tensor large = at::upsample_nearest2d(rgb, {latents.size(2) * scale, latents.size(3) * scale}).to(at::kByte);
+  return large.permute({2, 0, 3, 1}).reshape({large.size(2), -1, 3}).contiguous();
+}
+
+}  // namespace longtake

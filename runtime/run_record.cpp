@@ -1,0 +1,182 @@
+#include "runtime/run_record.h"
+
+#include <ATen/Version.h>
+#if __has_include(<torch/headeronly/version.h>)
+#include <torch/headeronly/version.h>
+#else
+#include <torch/csrc/api/include/torch/version.h>
+#endif
+#include <zlib.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "models/weights/mapped_file.h"
+#include "runtime/windows.h"
+
+namespace longtake {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kFormat = 1;
+constexpr size_t kFingerprintBytes = size_t{1} << 20;
+
+std::string fingerprint(const fs::path& path) {
+  const auto file = MappedFile::open(path);
+  const auto bytes = file->bytes();
+  const auto crc = [](std::span<const uint8_t> part) {
+    return static_cast<uint32_t>(crc32_z(crc32_z(0, nullptr, 0), part.data(), part.size()));
+  };
+  const size_t n = std::min(bytes.size(), kFingerprintBytes);
+  return fmt::format("{} bytes, {:08x} {:08x}", bytes.size(), crc(bytes.first(n)), crc(bytes.last(n)));
+}
+
+void fingerprint_part(std::map<std::string, std::string>& out, const std::string& part, const fs::path& path) {
+  if (!fs::is_directory(path)) {
+    out[part] = fingerprint(path);
+    return;
+  }
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.path().extension() == ".safetensors")
+      out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
+}
+
+// The number of frames is compared as it comes out, however it was asked for.
+bool is_length(const std::string& key) { return key == "video.frames" || key == "video.duration"; }
+
+GenerateOptions parsed(const RunRecord& record, const std::string& origin) {
+  OptionSet options;
+  apply_record(options, record, origin);
+  return options.values();
+}
+
+// With one window, or carried latents, no latents depend on decoded frames: how these are decoded may change.
+bool frames_feed_back(const GenerateOptions& options) {
+  return options.history == "reencode" && plan_video(options).windows.size() > 1;
+}
+
+bool may_differ(const OptionInfo& info, const GenerateOptions& begun) {
+  if (info.key == "run.decode_latents") return !frames_feed_back(begun);
+  return info.free_on_resume;
+}
+
+}  // namespace
+
+std::string RunRecord::to_json() const {
+  nlohmann::ordered_json json;
+  json["format"] = kFormat;
+  json["version"] = version;
+  json["options"] = options;
+  json["model"] = model;
+  json["environment"] = environment;
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+RunRecord RunRecord::from_json(const std::string& text, const std::string& origin) {
+  const auto refuse = [&](const std::string& reason) { fail_file("{}: {}; this is no run folder of this program", origin, reason); };
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) refuse("expected a JSON object");
+  for (const auto& [key, value] : json.items())
+    if (key != "format" && key != "version" && key != "options" && key != "model" && key != "environment")
+      refuse(fmt::format("unknown key '{}'", printable(key)));
+  if (!json.contains("format") || json["format"] != kFormat) refuse(fmt::format("expected format {}", kFormat));
+  RunRecord record;
+  if (!json.contains("version") || !json["version"].is_string()) refuse("'version' should be text");
+  record.version = json["version"].get<std::string>();
+  const auto texts = [&](const char* key) {
+    std::map<std::string, std::string> out;
+    if (!json.contains(key) || !json[key].is_object()) refuse(fmt::format("'{}' should be an object", key));
+    for (const auto& [name, value] : json[key].items()) {
+      if (!value.is_string()) refuse(fmt::format("'{}' should hold text alone, found another value at '{}'", key, printable(name)));
+      out[name] = value.template get<std::string>();
+    }
+    return out;
+  };
+  record.options = texts("options");
+  record.model = texts("model");
+  record.environment = texts("environment");
+  for (const OptionInfo& info : option_schema())
+    if (!record.options.contains(info.key)) refuse(fmt::format("the option {} is missing", info.key));
+  for (const auto& [key, value] : record.options)
+    if (!find_option(key)) refuse(fmt::format("'{}' is no option", printable(key)));
+  return record;
+}
+
+RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& files, const std::string& version,
+                          const std::string& device, int threads) {
+  LONGTAKE_CHECK(options.seed, "expected a seed");
+  GenerateOptions found = options;
+  found.device = device;
+  found.threads = threads;
+  RunRecord record;
+  record.version = version;
+  for (const OptionInfo& info : option_schema()) record.options[info.key] = option_text(found, info);
+  fingerprint_part(record.model, "transformer", files.transformer);
+  fingerprint_part(record.model, "vae", files.vae);
+  fingerprint_part(record.model, "text_encoder", files.text_encoder);
+  fingerprint_part(record.model, "tokenizer", files.tokenizer);
+  record.environment["libtorch"] = TORCH_VERSION;
+  record.environment["instructions"] = at::get_cpu_capability();
+  return record;
+}
+
+void apply_record(OptionSet& options, const RunRecord& record, const std::string& origin) {
+  const auto& given = record.options;
+  const bool by_duration = given.at("video.frames") == "0";
+  for (const auto& [key, value] : given) {
+    if (key == (by_duration ? "video.frames" : "video.duration")) continue;
+    // The output is where the folder lies now, and what the last call asked of the folder is not asked again.
+    if (key == "out" || key == "run.resume" || key == "run.overwrite_run" || key == "run.dry_run") continue;
+    options.set({key, value, origin}, SourceLevel::recipe);
+  }
+}
+
+void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin) {
+  constexpr const char* advice = "take it back to go on, or begin again with --overwrite-run";
+  const GenerateOptions then = parsed(begun, origin);
+  for (const OptionInfo& info : option_schema()) {
+    if (is_length(info.key) || may_differ(info, then)) continue;
+    const std::string &before = begun.options.at(info.key), &after = now.options.at(info.key);
+    if (before == after) continue;
+    fail_usage("{}: {} is '{}', but the run in {} was begun with '{}'; {}", options.source(info.key).where, info.key,
+               printable(after), origin, printable(before), advice);
+  }
+  const int frames_before = plan_video(then).request.frames, frames_after = plan_video(options.values()).request.frames;
+  if (frames_before != frames_after)
+    fail_usage("the video would have {} frames, but the run in {} was begun with {}; {}", frames_after, origin, frames_before,
+               advice);
+  if (begun.version != now.version)
+    fail_file("the run in {} was begun by longtake {}, this is {}, which may compute other values; go on with that version, keep what "
+              "is there with longtake decode, or begin again with --overwrite-run",
+              origin, begun.version, now.version);
+  for (const auto& [part, print] : begun.model)
+    if (const auto found = now.model.find(part); found == now.model.end() || found->second != print)
+      fail_file("the model's {} is another file than the one that the run in {} was begun with (then {}, now {}); put it back, or "
+                "begin again with --overwrite-run",
+                part, origin, print, found == now.model.end() ? "missing" : found->second);
+  if (begun.model.size() != now.model.size())
+    fail_file("the model has more files than when the run in {} was begun; put it back, or begin again with --overwrite-run", origin);
+}
+
+void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin) {
+  std::map<std::string, std::string> now;
+  fingerprint_part(now, "vae", files.vae);
+  for (const auto& [part, print] : now)
+    if (const auto found = begun.model.find(part); found == begun.model.end() || found->second != print)
+      fail_file("the model's {} is another file than the one that the run in {} was begun with (then {}, now {}); put it back", part, origin,
+                found == begun.model.end() ? "missing" : found->second, print);
+}
+
+std::string environment_note(const RunRecord& begun, const RunRecord& now) {
+  std::string note;
+  for (const auto& [key, value] : begun.environment) {
+    const auto found = now.environment.find(key);
+    const std::string present = found == now.environment.end() ? "nothing" : found->second;
+    if (present != value) note += fmt::format("{}{} {} then, {} now", note.empty() ? "" : "; ", key, printable(value), present);
+  }
+  return note.empty() ? note : "the run was begun elsewhere (" + note + "): what is still to come may differ in its last bits";
+}
+
+}  // namespace longtake

@@ -1,0 +1,43 @@
+#include "runtime/run_stats.h"
+
+namespace longtake {
+namespace {
+
+constexpr size_t kKeys = 3, kCounts = 4;  // window, chunk, phase; recomputed, reused, FLOPs, FLOPs saved
+
+}  // namespace
+
+void RunStats::save(State& state) const {
+  std::vector<int64_t> keys;
+  std::vector<double> counts;
+  for (const auto& [key, count] : by_chunk) {
+    const auto& [window, chunk, phase] = key;
+    keys.insert(keys.end(), {window, chunk, static_cast<int64_t>(phase)});
+    // Token counts stay far below 2^53, where doubles are exact.
+    counts.insert(counts.end(), {static_cast<double>(count.recomputed), static_cast<double>(count.reused), count.flops,
+                                 count.flops_saved});
+  }
+  state.put_integers("stats/keys", keys);
+  state.put_numbers("stats/counts", counts);
+  state.put_numbers("stats/seconds", {denoise_seconds, encode_seconds});
+}
+
+void RunStats::load(const State& state) {
+  const auto keys = state.integers("stats/keys");
+  if (keys.size() % kKeys != 0) state.refuse("'stats/keys' should hold three numbers a line");
+  const size_t lines = keys.size() / kKeys;
+  const auto counts = state.numbers("stats/counts", lines * kCounts);
+  by_chunk.clear();
+  for (size_t i = 0; i < lines; ++i) {
+    const int64_t phase = keys[kKeys * i + 2];
+    if (phase < 0 || phase > static_cast<int64_t>(Phase::token)) state.refuse("'stats/keys' names an unknown phase");
+    const double* count = &counts[kCounts * i];
+    by_chunk[{static_cast<int>(keys[kKeys * i]), static_cast<int>(keys[kKeys * i + 1]), static_cast<Phase>(phase)}] = {
+        static_cast<int64_t>(count[0]), static_cast<int64_t>(count[1]), count[2], count[3]};
+  }
+  const auto seconds = state.numbers("stats/seconds", 2);
+  denoise_seconds = seconds[0];
+  encode_seconds = seconds[1];
+}
+
+}  // namespace longtake

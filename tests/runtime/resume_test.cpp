@@ -1,0 +1,316 @@
+// Runs that end between two rows and go on from their folder, to the same bits; and folders that are not what they say.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "runtime/generate.h"
+#include "runtime/policies.h"
+#include "runtime/run_folder.h"
+#include "tests/catch.h"
+#include "tests/runtime/tiny_model.h"
+#include "tests/video_io/video_helpers.h"
+
+using namespace longtake;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Output {
+  at::Tensor frames;
+  std::vector<at::Tensor> latents;
+  std::vector<std::string> notes;
+  WorkCount total;
+  int rows = 0;  // that were computed
+};
+
+// Two windows of a tiny model, whose overlap ends within a chunk; everything that a run needs.
+class World {
+ public:
+  World() {
+    InitSource source([](const std::string&) { return true; }, 8);
+    vae_ = std::make_unique<WanVae>(source, make_vae_sizes(4, {1, 2, 4, 4}, 1, {false, true, true}));
+    settings.plan = plan_windows({.frames = 41, .window_frames = 25, .overlap_frames = 9, .chunk = 2});
+    settings.height = 32;
+    settings.width = 48;
+    settings.steps = 4;
+    settings.ar_step = 2;
+    settings.denoise.prefix_noise = 200;
+  }
+
+  // Stops after `stop_after` rows where that is given.
+  Output run(RunFolder* folder, std::optional<int> stop_after = std::nullopt) const {
+    GenerateSettings s = settings;
+    const PolicyChoice choice = choose_policy(parse_policy(policy), parity);
+    s.denoise.attention = choice.attention;
+    s.denoise.noise_every_row = s.denoise.overwritten_first_sample = parity;
+    const BackboneFactory make = [&](const WindowGeometry& g) { return model_.backbone(g); };
+    const auto probe = make(window_geometry(s, s.plan.windows[0]));
+    const StepModel steps{[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, model_.config.dim};
+    const auto decisions = make_policy(choice, flow_timesteps(s.steps, s.shift), steps, 2);
+    std::unique_ptr<NoiseSource> noise;
+    if (parity)
+      noise = std::make_unique<TorchNoise>(5, 5);
+    else
+      noise = std::make_unique<PhiloxNoise>(5);
+    Output out;
+    GenerateHooks hooks;
+    hooks.on_latents = [&](const WindowSpan&, const at::Tensor& l) { out.latents.push_back(l.clone()); };
+    hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
+    hooks.on_note = [&](const std::string& note) { out.notes.push_back(note); };
+    hooks.denoise.on_row = [&](int, int) { ++out.rows; };
+    hooks.should_stop = [&] { return stop_after && out.rows >= *stop_after; };
+    try {
+      out.total = generate(s, make, *vae_, *decisions, *noise, at::kCPU, hooks, folder).total();
+    } catch (const Error& error) {
+      if (!stop_after) throw;
+      CHECK(error.code() == ExitCode::interrupted);
+    }
+    return out;
+  }
+
+  GenerateSettings settings;
+  std::string policy = "causal";
+  bool parity = false;
+
+ private:
+  TinyModel model_;
+  std::unique_ptr<WanVae> vae_;
+};
+
+RunRecord some_record() {
+  RunRecord record;
+  record.version = "1";
+  for (const OptionInfo& info : option_schema()) record.options[info.key] = option_text(GenerateOptions(), info);
+  record.options["prompt"] = "x";
+  record.options["out"] = "out.mp4";
+  record.options["seed"] = "5";
+  return record;
+}
+
+void check_equal(const Output& a, const Output& b) {
+  CHECK(at::equal(a.frames, b.frames));
+  REQUIRE(a.latents.size() == b.latents.size());
+  for (size_t i = 0; i < a.latents.size(); ++i) CHECK(at::equal(a.latents[i], b.latents[i]));
+  CHECK(a.total.recomputed == b.total.recomputed);
+  CHECK(a.total.reused == b.total.reused);
+  CHECK(a.total.flops == b.total.flops);
+}
+
+// Stops behind every row in turn, resumes, and expects the bits of the uninterrupted run.
+void check_all_rows(const World& world) {
+  const Output whole = world.run(nullptr);
+  REQUIRE(whole.frames.size(1) == 41);
+  for (int stop = 1; stop < whole.rows; ++stop) {
+    INFO("stopped after row " << stop << " of " << whole.rows);
+    const TemporaryFolder folder;
+    int first = 0;
+    {
+      const auto run = RunFolder::create(folder / "x.run", some_record());
+      first = world.run(run.get(), stop).rows;
+    }
+    const auto run = RunFolder::open(folder / "x.run", RunFolder::Access::write);
+    const Output rest = world.run(run.get());
+    check_equal(whole, rest);
+    CHECK(first == stop);
+    if (world.settings.checkpoint_bytes > 0) CHECK(first + rest.rows == whole.rows);  // nothing is computed twice
+  }
+}
+
+std::string refused(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::bad_file);
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("decoding ahead and keeping a folder change no bit") {
+  World world;
+  world.settings.history = GENERATE(History::reencode, History::carry);
+  world.settings.decode_latents = GENERATE(1, 3, 5);
+  const Output plain = world.run(nullptr);
+  world.settings.decode_ahead = true;
+  check_equal(plain, world.run(nullptr));
+  const TemporaryFolder folder;
+  check_equal(plain, world.run(RunFolder::create(folder / "x.run", some_record()).get()));
+}
+
+TEST_CASE("a run stopped behind any row goes on to the same bits") {
+  World world;
+  world.settings.decode_ahead = true;
+  SECTION("causal") {}
+  SECTION("none") { world.policy = "none"; }
+  SECTION("motioncache") { world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1"; }
+  SECTION("carried history") {
+    world.settings.history = History::carry;
+    world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+  }
+  SECTION("windows only") { world.settings.checkpoint_bytes = 0; }
+  SECTION("all chunks together") { world.settings.ar_step = 0; }
+  SECTION("three windows and an overlap of whole chunks") {
+    world.settings.plan = plan_windows({.frames = 41, .window_frames = 25, .overlap_frames = 13, .chunk = 2});
+    CHECK(world.settings.plan.windows.size() == 3);
+  }
+  check_all_rows(world);
+}
+
+TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
+  World world;
+  world.parity = true;
+  world.settings.plan = plan_windows({.frames = 25, .window_frames = 17, .overlap_frames = 9, .chunk = 1, .whole_chunks = true});
+  world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+  check_all_rows(world);
+}
+
+TEST_CASE("a state that does not fit the budget is announced, and the window starts again") {
+  World world;
+  world.settings.checkpoint_bytes = 1000;
+  const TemporaryFolder folder;
+  const auto run = RunFolder::create(folder / "x.run", some_record());
+  const Output out = world.run(run.get());
+  REQUIRE(out.notes.size() == 1);
+  CHECK_THAT(out.notes[0], ContainsSubstring("--checkpoint-budget") && ContainsSubstring("starts the window again"));
+}
+
+TEST_CASE("a folder in use is refused, and one that is left is free") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  auto run = RunFolder::create(path, some_record());
+  CHECK_THAT(refused([&] { RunFolder::open(path, RunFolder::Access::write); }), ContainsSubstring("in use by another longtake"));
+  CHECK_THAT(refused([&] { RunFolder::remove(path); }), ContainsSubstring("in use"));
+  RunFolder::open(path, RunFolder::Access::read);  // decode looks into runs that go on
+  run.reset();
+  RunFolder::open(path, RunFolder::Access::write)->remove();
+  CHECK(folder.names().empty());
+}
+
+TEST_CASE("damaged folders are refused with what is wrong") {
+  const World world;
+  const TemporaryFolder folder;
+  const fs::path good = folder / "good.run", bad = folder / "bad.run";
+  {
+    const auto run = RunFolder::create(good, some_record());
+    world.run(run.get(), 12);  // into the second window
+  }
+  const auto message = [&](const std::function<void()>& damage) {
+    fs::remove_all(bad);
+    fs::copy(good, bad, fs::copy_options::recursive);
+    damage();
+    return refused([&] { RunFolder::open(bad, RunFolder::Access::write)->attach(world.settings); });
+  };
+  const auto erase = [&](const std::string& record) {
+    fs::remove(bad / (record + ".done"));
+    fs::remove(bad / (record + ".safetensors"));
+  };
+  const auto copy = [&](const std::string& from, const std::string& to) {
+    for (const char* end : {".done", ".safetensors"}) fs::copy(bad / (from + end), bad / (to + end), fs::copy_options::overwrite_existing);
+  };
+  REQUIRE(message([] {}).empty());
+  REQUIRE(fs::exists(good / "window_000.done"));
+  REQUIRE(fs::exists(good / "prefix_001.done"));
+
+  // run.json
+  CHECK_THAT(message([&] { fs::remove(bad / "run.json"); }), ContainsSubstring("run.json"));
+  for (const std::string text : {"", "[]", "{}", "{\"format\": 1}", "nothing", "{\"format\": 99}"})
+    CHECK_THAT(message([&] { write_bytes(bad / "run.json", text); }), ContainsSubstring("run.json"));
+  const auto edited = [&](const std::function<void(nlohmann::json&)>& edit) {
+    return message([&] {
+      auto json = nlohmann::json::parse(read_bytes(bad / "run.json"));
+      edit(json);
+      write_bytes(bad / "run.json", json.dump());
+    });
+  };
+  CHECK_THAT(edited([](auto& j) { j["more"] = 1; }), ContainsSubstring("unknown key 'more'"));
+  CHECK_THAT(edited([](auto& j) { j["format"] = 2; }), ContainsSubstring("expected format 1"));
+  CHECK_THAT(edited([](auto& j) { j["options"].erase("sampling.steps"); }), ContainsSubstring("sampling.steps is missing"));
+  CHECK_THAT(edited([](auto& j) { j["options"]["sampling.stepz"] = "1"; }), ContainsSubstring("sampling.stepz"));
+  CHECK_THAT(edited([](auto& j) { j["options"]["sampling.steps"] = 5; }), ContainsSubstring("sampling.steps"));
+  CHECK_THAT(edited([](auto& j) { j["model"] = "x"; }), ContainsSubstring("'model' should be an object"));
+
+  // files of others
+  CHECK_THAT(message([&] { write_bytes(bad / "notes.txt", "x"); }), ContainsSubstring("notes.txt does not belong"));
+  CHECK_THAT(message([&] { fs::create_directory(bad / "chunk_000_000.done.d"); }), ContainsSubstring("does not belong"));
+  CHECK_THAT(message([&] { write_bytes(bad / "chunk_0_0.done", "x"); }), ContainsSubstring("chunk_0_0.done does not belong"));
+  CHECK_THAT(message([&] { write_bytes(bad / "chunk_000_-01.done", "x"); }), ContainsSubstring("does not belong"));
+  CHECK_THAT(message([&] { write_bytes(bad / "chunk_000_99999999999999999999.done", "x"); }), ContainsSubstring("does not belong"));
+  CHECK_THAT(message([&] {
+               fs::remove(bad / "chunk_000_000.done");
+               fs::create_symlink(good / "chunk_000_000.done", bad / "chunk_000_000.done");
+             }),
+             ContainsSubstring("does not belong"));
+
+  // records that are missing, too many, or those of another place
+  CHECK_THAT(message([&] { erase("chunk_000_001"); }), ContainsSubstring("chunk 2 where 1 is expected"));
+  CHECK_THAT(message([&] { erase("chunk_000_003"); }), ContainsSubstring("marked as finished"));
+  CHECK_THAT(message([&] { erase("window_000"); }), ContainsSubstring("window 1 has no prefix of its own yet"));
+  CHECK_THAT(message([&] { erase("prefix_001"); }), ContainsSubstring("prefix of window 1 is missing"));
+  CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_005_000"); }), ContainsSubstring("chunk 0 of window 5"));
+  CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_000_009"); }), ContainsSubstring("chunk 9"));
+  CHECK_THAT(message([&] { copy("window_000", "window_002"); }), ContainsSubstring("window 1 is missing"));
+  CHECK_THAT(message([&] { copy("prefix_001", "prefix_000"); }), ContainsSubstring("window 0 has no prefix"));
+  CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_000_003"); }), ContainsSubstring("'latents' should be Float [16, 1, 4, 6]"));
+  CHECK_THAT(message([&] { copy("window_000", "chunk_000_001"); }), ContainsSubstring("chunk_000_001.safetensors: 'latents' is missing"));
+  std::string state;
+  for (const auto& entry : fs::directory_iterator(good))
+    if (const std::string name = entry.path().filename(); name.starts_with("state_") && name.ends_with(".done")) state = name.substr(0, name.size() - 5);
+  REQUIRE_FALSE(state.empty());
+  CHECK_THAT(message([&] { copy(state, "state_001_9999"); }), ContainsSubstring("row 9999"));
+  CHECK_THAT(message([&] { copy(state, "state_002_0001"); }), ContainsSubstring("state of window 2"));
+  // Every record, cut and edited.
+  for (const auto& entry : fs::directory_iterator(good)) {
+    const std::string name = entry.path().filename();
+    if (!name.ends_with(".safetensors")) continue;
+    INFO(name);
+    CHECK_THAT(message([&] { fs::resize_file(bad / name, fs::file_size(bad / name) - 1); }), ContainsSubstring(name));
+    CHECK_THAT(message([&] {
+                 std::string bytes = read_bytes(bad / name);
+                 bytes[bytes.size() / 2] ^= 4;
+                 write_bytes(bad / name, bytes);
+               }),
+               ContainsSubstring(name));
+  }
+}
+
+TEST_CASE("a state of other shape is refused before anything is computed") {
+  World world;
+  const TemporaryFolder folder;
+  {
+    const auto run = RunFolder::create(folder / "x.run", some_record());
+    world.run(run.get(), 3);
+    State state;
+    state.put_integers("row", {2});
+    state.put("latents", at::zeros({16, 7, 4, 5}));
+    run->save_state(0, 2, state);
+  }
+  const auto run = RunFolder::open(folder / "x.run", RunFolder::Access::write);
+  CHECK_THAT(refused([&] { world.run(run.get()); }), ContainsSubstring("'latents' should be Float [16, 7, 4, 6]"));
+}
+
+TEST_CASE("what an interrupted writer left is cleared away") {
+  const World world;
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  const Output whole = world.run(nullptr);
+  {
+    const auto run = RunFolder::create(path, some_record());
+    world.run(run.get(), 8);
+  }
+  write_bytes(path / "chunk_000_003.safetensors.77.part", "half");
+  write_bytes(path / "run.json.part-00ff00ff", "half");
+  write_bytes(path / "state_000_0099.safetensors", "no marker");
+  const auto run = RunFolder::open(path, RunFolder::Access::write);
+  check_equal(whole, world.run(run.get()));
+  for (const auto& entry : fs::directory_iterator(path)) {
+    CHECK_FALSE(RecordStore::is_leftover(entry.path().filename()));
+    CHECK(entry.path().filename() != "state_000_0099.safetensors");
+  }
+}
