@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "video_io/av.h"
 #include "video_io/frames.h"
-#include "video_io/pending_file.h"
+#include "base/pending_file.h"
 
 extern "C" {
 #include <libavutil/dict.h>

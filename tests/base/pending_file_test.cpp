@@ -1,4 +1,4 @@
-#include "video_io/pending_file.h"
+#include "base/pending_file.h"
 
 #include "base/error.h"
 #include "tests/catch.h"
