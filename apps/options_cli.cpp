@@ -2,15 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "runtime/options_yaml.h"
 #include "runtime/recipe.h"
 
 namespace longtake {
 
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without) {
   auto given = std::make_shared<GivenOptions>();
   for (const OptionInfo& info : option_schema()) {
+    if (std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
     const auto take = [given, &info](const std::string& value) {
       given->flags.push_back({info.key, value, info.flag()});
@@ -43,11 +46,21 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
   return given;
 }
 
-OptionSet resolve_options(const GivenOptions& given) {
+void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
+  verb.add_option_function<std::string>("--seed", [given](const std::string& value) { given->flags.push_back({"seed", value, "--seed"}); }, help)
+      ->type_name("NUMBER");
+}
+
+OptionSet given_options(const GivenOptions& given) {
   OptionSet options;
   for (const OptionAssignment& flag : given.flags) options.set(flag, SourceLevel::flag);
   for (const std::string& assignment : given.set) options.set(assignment);
   if (!given.config.empty()) options.apply_yaml(read_text_file(given.config), given.config);
+  return options;
+}
+
+OptionSet resolve_options(const GivenOptions& given) {
+  OptionSet options = given_options(given);
   options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
   return options;
 }

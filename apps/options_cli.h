@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "runtime/options.h"
 
@@ -16,10 +18,16 @@ struct GivenOptions {
   std::string config;             // --config FILE
 };
 
-// Adds a flag for each entry of the schema, --config, --set and --help-all to the verb.
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb);
+// Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 
-// Flags over --set over --config over the model's recipe over built-in defaults; checked as far as single values go.
+// --seed with another meaning than the schema's: the start of many seeds, which must be a number.
+void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help);
+
+// Flags over --set over --config; no recipe yet.
+OptionSet given_options(const GivenOptions& given);
+
+// The same over the model's recipe over built-in defaults; checked as far as single values go.
 OptionSet resolve_options(const GivenOptions& given);
 
 }  // namespace longtake
