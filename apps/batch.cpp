@@ -5,6 +5,7 @@
 #include "apps/commands.h"
 #include "apps/options_cli.h"
 #include "base/error.h"
+#include "video_io/vbench/plan.h"
 
 namespace longtake {
 namespace {
@@ -54,11 +55,11 @@ void add_batch(CLI::App& program) {
   const auto folder = std::make_shared<std::string>();
   const auto as_json = std::make_shared<bool>(false);
   auto* status = verb->add_subcommand("status", "What all shards have done so far; exit code 6 while videos are missing");
-  status->add_option("DIR", *folder, "The folder of the batch")->required();
+  status->add_option("DIR", *folder, "The folder of the batch, or of vbench run")->required();
   status->add_flag("--json", *as_json, "As JSON, with every name");
   verb->callback([=] {
     if (verb->got_subcommand(status))
-      print_batch_status(BatchFolder(*folder), *as_json);
+      print_batch_status(BatchFolder(*folder, is_vbench_export(*folder)), *as_json);
     else
       make_batch(*a, *given);
   });

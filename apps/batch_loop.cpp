@@ -237,9 +237,12 @@ void run_batch(const BatchRun& run) {
   write_manifest(run.folder, names);
   fmt::print("{} made, {} were done, {} failed, {:.1f} s: {}\n", batch.made(), batch.skipped(), batch.failed().size(), progress.seconds(),
              run.folder.videos().string());
-  if (!batch.failed().empty())
-    fail(ExitCode::partial, "{} of {} videos failed: {}; the errors are in {}; run the same command again to try them once more",
-         batch.failed().size(), batch.todo(), fmt::join(batch.failed(), ", "), (run.folder.meta() / "failed").string());
+  const std::vector<std::string>& failed = batch.failed();
+  constexpr size_t shown = 5;
+  if (!failed.empty())
+    fail(ExitCode::partial, "{} of {} videos failed: {}{}; the errors are in {}; run the same command again to try them once more", failed.size(),
+         batch.todo(), fmt::join(failed.begin(), failed.begin() + static_cast<std::ptrdiff_t>(std::min(shown, failed.size())), ", "),
+         failed.size() > shown ? ", ..." : "", (run.folder.meta() / "failed").string());
 }
 
 void print_batch_status(const BatchFolder& folder, bool as_json) {

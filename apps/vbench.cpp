@@ -46,6 +46,12 @@ void add_selection(CLI::App& verb, Selection& s) {
       ->check(CLI::Range(1, 1000));
 }
 
+// `arguments` is shared with the verb's callback.
+template <class Arguments>
+void add_long_flag(CLI::App& verb, const std::shared_ptr<Arguments>& arguments) {
+  verb.add_flag_callback("--long", [arguments] { arguments->selection.protocol = "long"; }, "The same as --protocol long");
+}
+
 std::optional<VbenchProtocol> protocol_of(const std::string& text) {
   if (text.empty()) return std::nullopt;
   return text == "long" ? VbenchProtocol::long_videos : VbenchProtocol::standard;
@@ -144,6 +150,8 @@ void check_export(const Selection& s, const std::string& root, bool no_decode, b
     request.made = open_vbench_export(root);
     const VbenchPlan& plan = request.made->plan;
     request.videos = request.made->folder.videos();
+    std::error_code error;
+    if (!fs::exists(request.videos, error)) fail_file("{} holds no videos yet; make them with longtake vbench run {}", root, root);
     request.prompts = request.made->prompts;
     request.suites = plan.suites;
     request.samples = plan.samples;
@@ -270,6 +278,7 @@ void add_check(CLI::App& vbench) {
   const auto a = std::make_shared<Arguments>();
   verb->add_option("FOLDER", a->folder, "A folder of vbench plan, or one with videos of any program (then with --info)")->required();
   add_selection(*verb, a->selection);
+  add_long_flag(*verb, a);
   verb->add_flag("--no-decode", a->no_decode, "Read the videos' packets only: faster, and blind to most damage within pictures");
   verb->add_flag("--json", a->as_json, "As JSON, with every fault");
   verb->callback([a] { check_export(a->selection, a->folder, a->no_decode, a->as_json); });
@@ -284,6 +293,7 @@ void add_script(CLI::App& vbench) {
   const auto a = std::make_shared<Arguments>();
   verb->add_option("FOLDER", a->folder, "A folder of vbench plan, or one with videos of any program (then with --protocol)")->required();
   add_selection(*verb, a->selection);
+  add_long_flag(*verb, a);
   verb->add_option("--results", a->results, "Where the evaluator shall write")->type_name("DIR");
   verb->callback([a] { print_script(a->selection, a->folder, a->results); });
 }

@@ -36,12 +36,13 @@ TEST_CASE("an export is planned, made by shards, checked, and found by VBench's 
   CHECK_THAT(run_longtake(quick_plan(root / "other", {"--seconds-per-video", "360"})).out, ContainsSubstring("6.5 GPU-hours in all"));
 
   const ProgramResult unfinished = run_longtake({"vbench", "check", out});
-  CHECK(unfinished.status == 3);  // no videos yet
+  CHECK(unfinished.status == 3);
+  CHECK_THAT(unfinished.err, ContainsSubstring("no videos yet"));
   REQUIRE(run_longtake({"vbench", "run", out, "--shard", "1/2"}).status == 0);
   const ProgramResult half = run_longtake({"vbench", "check", out});
   CHECK(half.status == 1);
   CHECK_THAT(half.out, ContainsSubstring("error: missing video (10)") && ContainsSubstring("not ready"));
-  CHECK(run_longtake({"batch", "status", out}).status != 0);
+  CHECK_THAT(run_longtake({"batch", "status", out}).out, ContainsSubstring("10 of 20 videos done, 0 failed, 10 missing"));
   const ProgramResult rest = run_longtake({"vbench", "run", out});
   INFO(rest.err);
   REQUIRE(rest.status == 0);
@@ -63,6 +64,9 @@ TEST_CASE("an export is planned, made by shards, checked, and found by VBench's 
   CHECK(report["ready"] == true);
   CHECK(report["found"] == 20);
   // Another program's folder: the same, told what to expect.
+  const ProgramResult as_long = run_longtake({"vbench", "check", out, "--long"});
+  CHECK(as_long.status == 1);
+  CHECK_THAT(as_long.out, ContainsSubstring("videos of 0.62 s belong to VBench (less than 5 s)"));
   fs::rename(out / "meta", root / "meta");
   CHECK(run_longtake({"vbench", "check", out / "videos", "--info", kData / "info.json", "--suites", "scene,overall_consistency"}).status == 0);
   CHECK_THAT(run_longtake({"vbench", "check", out / "videos"}).err, ContainsSubstring("--info"));

@@ -42,10 +42,16 @@ std::vector<Entry> entries_of(const fs::path& folder) {
   return entries;
 }
 
+constexpr size_t kLongStart = 40;  // bytes of loose() by which a longer prompt is known
+
 class NameCheck {
  public:
   NameCheck(const VbenchCheckRequest& request, VbenchCheckReport& report) : request_(request), report_(report) {
-    for (const VbenchPrompt& prompt : request.prompts) suites_of_[prompt.text].insert(prompt.suite);
+    for (const VbenchPrompt& prompt : request.prompts) {
+      suites_of_[prompt.text].insert(prompt.suite);
+      const std::string key = prompt.long_text == prompt.text ? "" : loose(prompt.long_text);
+      if (key.size() >= kLongStart) by_long_.emplace(key.substr(0, kLongStart), prompt.text);
+    }
   }
 
   std::vector<FoundVideo> run() {
@@ -198,12 +204,8 @@ class NameCheck {
 
   // Names are often cut, so the beginning decides.
   std::string owner_of_long(const std::string& text) const {
-    constexpr size_t enough = 40;
-    const std::string key = loose(text);
-    if (key.size() < enough) return "";
-    for (const VbenchPrompt& prompt : request_.prompts)
-      if (prompt.long_text != prompt.text && loose(prompt.long_text).starts_with(key.substr(0, enough))) return prompt.text;
-    return "";
+    const auto owner = by_long_.find(loose(text).substr(0, kLongStart));
+    return owner == by_long_.end() ? "" : owner->second;
   }
 
   void check_case(const std::set<std::string>& present, const std::set<std::string>& extras, const std::string& prefix) {
@@ -221,6 +223,7 @@ class NameCheck {
   const VbenchCheckRequest& request_;
   VbenchCheckReport& report_;
   std::map<std::string, std::set<std::string>> suites_of_;  // by prompt
+  std::map<std::string, std::string> by_long_;              // prompts, by the beginning of the longer one
   std::vector<FoundVideo> found_;
 };
 
