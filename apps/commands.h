@@ -15,6 +15,8 @@ void add_convert(CLI::App& program);
 void add_doctor(CLI::App& program);
 #ifdef LONGTAKE_VIDEO_IO
 void add_metrics(CLI::App& program);
+void add_batch(CLI::App& program);
+void add_vbench(CLI::App& program);
 #endif
 
 }  // namespace longtake

@@ -16,22 +16,33 @@ void flag_names(const CLI::App& app, std::vector<std::string>& names) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
 }
 
+// The verbs that were named, each a subcommand of the one before it.
+std::vector<const CLI::App*> chosen_verbs(const CLI::App& program) {
+  std::vector<const CLI::App*> verbs;
+  for (const CLI::App* app = &program; !app->get_subcommands().empty(); verbs.push_back(app)) app = app->get_subcommands().front();
+  return verbs;
+}
+
 // CLI11 says that something is unknown; this says what was probably meant.
 std::string explain(const CLI::App& program, const CLI::ParseError& error) {
-  const auto chosen = program.get_subcommands();
+  const auto chosen = chosen_verbs(program);
   const auto extras = program.remaining(true);
-  const bool no_verb = dynamic_cast<const CLI::RequiredError*>(&error) && chosen.empty();
+  const CLI::App& last = chosen.empty() ? program : *chosen.back();
+  const auto verbs = last.get_subcommands([](const CLI::App*) { return true; });
+  const bool no_verb = dynamic_cast<const CLI::RequiredError*>(&error) && (chosen.empty() || last.get_require_subcommand_min() > 0);
+  std::string spoken = "longtake";
+  for (const CLI::App* verb : chosen) spoken += " " + verb->get_name();
   if (extras.empty() || !(no_verb || dynamic_cast<const CLI::ExtrasError*>(&error)))
-    return no_verb ? "a verb is missing, for example generate; see longtake --help" : error.what();
+    return no_verb ? fmt::format("a verb is missing, for example {}; see {} --help", verbs.front()->get_name(), spoken) : error.what();
   std::vector<std::string> known;
   for (const CLI::App* verb : chosen) flag_names(*verb, known);
-  if (chosen.empty())
-    for (const CLI::App* verb : program.get_subcommands([](const CLI::App*) { return true; })) known.push_back(verb->get_name());
+  if (no_verb)
+    for (const CLI::App* verb : verbs) known.push_back(verb->get_name());
   for (std::string word : extras) {
     word = word.substr(0, word.find('='));
     if (const std::string hint = did_you_mean(word, known); !hint.empty()) return fmt::format("unknown argument {}{}", word, hint);
   }
-  return fmt::format("unknown argument {}; see longtake {}--help", extras.front(), chosen.empty() ? "" : chosen.front()->get_name() + " ");
+  return fmt::format("unknown argument {}; see {} --help", extras.front(), spoken);
 }
 
 int run(int argc, char** argv) {
@@ -41,11 +52,15 @@ int run(int argc, char** argv) {
   program.failure_message([](const CLI::App*, const CLI::Error& error) { return std::string(error.what()) + "\n"; });
   add_generate(program);
   add_decode(program);
+#ifdef LONGTAKE_VIDEO_IO
+  add_batch(program);
+#endif
   add_models(program);
   add_inspect(program);
   add_convert(program);
 #ifdef LONGTAKE_VIDEO_IO
   add_metrics(program);
+  add_vbench(program);
 #endif
   add_doctor(program);
   try {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "runtime/options_yaml.h"
 #include "runtime/recipe.h"
@@ -21,12 +23,14 @@ CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared
       ->take_last();
 }
 
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without) {
   auto given = std::make_shared<GivenOptions>();
   const std::shared_ptr<std::vector<OptionAssignment>> flags(given, &given->flags);
-  for (const OptionInfo& info : option_schema())
+  for (const OptionInfo& info : option_schema()) {
+    if (std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     // An empty group hides an option from --help; --help-all shows it.
     add_option_flag(verb, info, flags)->group(info.common ? "Options" : "");
+  }
   verb.add_option("--config", given->config, "YAML file with the same keys (see --print-config)")->type_name("FILE");
   verb.add_option("--set", given->set, "Set a key of the YAML file, for example --set sampling.shift=5")
       ->type_name("KEY=VALUE")
@@ -41,6 +45,11 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
       },
       "Show every option");
   return given;
+}
+
+void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
+  verb.add_option_function<std::string>("--seed", [given](const std::string& value) { given->flags.push_back({"seed", value, "--seed"}); }, help)
+      ->type_name("NUMBER");
 }
 
 OptionSet given_options(const GivenOptions& given) {

@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "runtime/options.h"
 
@@ -19,13 +21,16 @@ struct GivenOptions {
 // Adds one entry of the schema as a flag that appends to `flags`.
 CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags);
 
-// Adds a flag for each entry of the schema, --config, --set and --help-all to the verb.
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb);
+// Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 
-// What was given alone: flags over --set over --config over built-in defaults.
+// --seed with another meaning than the schema's: the start of many seeds, which must be a number.
+void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help);
+
+// Flags over --set over --config; no recipe yet.
 OptionSet given_options(const GivenOptions& given);
 
-// Flags over --set over --config over the model's recipe over built-in defaults; checked as far as single values go.
+// The same over the model's recipe over built-in defaults; checked as far as single values go.
 OptionSet resolve_options(const GivenOptions& given);
 
 }  // namespace longtake

@@ -14,6 +14,7 @@ namespace longtake {
 enum class ExitCode {
   ok = 0,
   internal = 1,     // a bug of ours
+  faults_found = 1, // a check that ran and found faults, as grep and diff have it
   usage = 2,        // wrong option, key or value
   bad_file = 3,     // missing, unreadable, malformed or unwritable file
   no_memory = 4,    // does not fit

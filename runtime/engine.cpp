@@ -45,7 +45,11 @@ void Engine::encode(const std::vector<std::string>& texts) {
     if (!texts_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
   if (unknown.empty()) return;
   std::vector<EncodedText> encoded = encode_texts(model_.require_files(), unknown, text_length(), target_);
-  for (size_t i = 0; i < unknown.size(); ++i) texts_[unknown[i]] = std::move(encoded[i]);
+  // In host memory: the texts of a large batch would fill a GPU (4 MB each in bf16), and a run needs two of them.
+  for (size_t i = 0; i < unknown.size(); ++i) {
+    encoded[i].context = encoded[i].context.cpu();
+    texts_[unknown[i]] = std::move(encoded[i]);
+  }
 }
 
 const EncodedText& Engine::text(const std::string& text) const {
@@ -61,7 +65,7 @@ void Engine::load() {
 }
 
 const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {
-  if (slot.second.layers.empty() || slot.first != text) slot = {text, skyreels::prepare_text(*transformer_, this->text(text).context)};
+  if (slot.second.layers.empty() || slot.first != text) slot = {text, skyreels::prepare_text(*transformer_, this->text(text).context.to(target_.device))};
   return slot.second;
 }
 

@@ -42,7 +42,7 @@ class Engine {
 
   // Encodes the texts that are new.
   void encode(const std::vector<std::string>& texts);
-  const EncodedText& text(const std::string& text) const;
+  const EncodedText& text(const std::string& text) const;  // its context is in host memory
 
   void load();
   bool loaded() const { return transformer_.has_value(); }

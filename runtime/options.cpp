@@ -113,10 +113,10 @@ void OptionSet::apply_recipe(const std::vector<OptionAssignment>& defaults) {
   }
 }
 
-std::string OptionSet::to_yaml() const {
+std::string OptionSet::to_yaml(const std::vector<std::string>& without) const {
   std::string out, section;
   for (const OptionInfo& info : option_schema()) {
-    if (is_silent(values_, info)) continue;
+    if (is_silent(values_, info) || std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     if (info.section() != section) out += (section = info.section()) + ":\n";
     const std::string line =
         fmt::format("{}{}: {}", section.empty() ? "" : "  ", info.name(), yaml_value(values_, info));

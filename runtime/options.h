@@ -2,9 +2,9 @@
 // follow.
 //
 // Every field of GenerateOptions has exactly one entry in option_schema(): key path, flags, kind, range, help. Values
-// arrive as text from five levels, each of which overrides those before it whatever the order of the calls: built-in
-// default, model recipe,
-// --config file, --set key=value, named flag. The set remembers where each value came from.
+// arrive as text from six levels, each of which overrides those before it whatever the order of the calls: built-in
+// default, model recipe, --config file, the job of a batch, --set key=value, named flag. The set remembers where each value
+// came from.
 //
 // Errors are usage errors that begin with the origin of the text ("run.yaml line 3", "--frames") and say what was
 // expected and found.
@@ -113,7 +113,7 @@ std::string option_notes(const OptionInfo& info);
 
 // ---- values with their origin
 
-enum class SourceLevel { builtin, recipe, config, set, flag };
+enum class SourceLevel { builtin, recipe, config, job, set, flag };
 
 struct OptionSource {
   SourceLevel level = SourceLevel::builtin;
@@ -144,8 +144,9 @@ class OptionSet {
   // A recipe's defaults, level recipe; keys that recipes must not set are errors.
   void apply_recipe(const std::vector<OptionAssignment>& defaults);
 
-  // All values as YAML with their origins as comments. Applying it to a fresh set gives equal values.
-  std::string to_yaml() const;
+  // All values but those with the keys `without`, as YAML with their origins as comments. Applying it to a fresh set gives equal
+  // values.
+  std::string to_yaml(const std::vector<std::string>& without = {}) const;
 
   // All values, nested and typed, in schema order; the seed is null while it is random.
   nlohmann::ordered_json to_json() const;

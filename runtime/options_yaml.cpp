@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 
@@ -11,8 +12,6 @@
 
 namespace longtake {
 namespace {
-
-constexpr size_t max_bytes = 256 << 10;
 
 const char* kind_of(const YAML::Node& node) {
   switch (node.Type()) {
@@ -35,22 +34,14 @@ std::vector<std::string> section_keys(const std::string& section) {
   return names;
 }
 
-}  // namespace
-
-std::string read_text_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path)) fail_file("{}: cannot be read; is the path right?", path.string());
-  std::string text(max_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > max_bytes)
-    fail_file("{}: larger than {} KiB, which no file of options is", path.string(), max_bytes >> 10);
-  return text;
+void check_size(size_t bytes, size_t max_bytes, const std::string& origin) {
+  if (bytes > max_bytes)
+    fail_file("{}: larger than {} KiB, which is more than such a file may hold", origin, max_bytes >> 10);
 }
 
-YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
-  if (text.size() > max_bytes)
-    fail_file("{}: larger than {} KiB, which no file of options is", origin, max_bytes >> 10);
+// The one document, null where there is none.
+YAML::Node load_document(const std::string& text, const std::string& origin, size_t max_bytes) {
+  check_size(text.size(), max_bytes, origin);
   if (!is_utf8(text)) fail_file("{}: is not UTF-8 text", origin);
   std::vector<YAML::Node> documents;
   try {
@@ -59,9 +50,36 @@ YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
     fail_file("{} line {}: is not YAML ({})", origin, error.mark.line + 1, error.msg);
   }
   if (documents.size() > 1) fail_usage("{}: one YAML document expected, found {}", origin, documents.size());
-  if (documents.empty() || documents[0].IsNull()) return YAML::Node(YAML::NodeType::Map);
-  if (!documents[0].IsMap()) fail_usage("{}: 'key: value' lines expected, found {}", origin, kind_of(documents[0]));
-  return documents[0];
+  return documents.empty() ? YAML::Node() : documents[0];
+}
+
+}  // namespace
+
+std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) fail_file("{}: cannot be read; is the path right?", path.string());
+  std::string text(max_bytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  check_size(text.size(), max_bytes, path.string());
+  return text;
+}
+
+YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
+  const YAML::Node document = load_document(text, origin, kMaxOptionsBytes);
+  if (document.IsNull()) return YAML::Node(YAML::NodeType::Map);
+  if (!document.IsMap()) fail_usage("{}: 'key: value' lines expected, found {}", origin, kind_of(document));
+  return document;
+}
+
+YAML::Node parse_yaml_list(const std::string& text, const std::string& origin, size_t max_bytes) {
+  const YAML::Node document = load_document(text, origin, max_bytes);
+  if (document.IsNull()) return YAML::Node(YAML::NodeType::Sequence);
+  if (!document.IsSequence()) fail_usage("{}: a list expected, each entry with '- ' in front, found {}", origin, kind_of(document));
+  for (const YAML::Node& entry : document)
+    if (!entry.IsMap())
+      fail_usage("{} line {}: 'key: value' lines expected, found {}", origin, entry.Mark().line + 1, kind_of(entry));
+  return document;
 }
 
 std::string YamlEntry::scalar(const std::string& what) const {
@@ -87,8 +105,8 @@ std::vector<YamlEntry> yaml_entries(const YAML::Node& node, const std::string& o
   return entries;
 }
 
-std::string unknown_key(std::string_view key) {
-  std::vector<std::string> keys;
+std::string unknown_key(std::string_view key, std::span<const std::string> besides) {
+  std::vector<std::string> keys(besides.begin(), besides.end());
   for (const OptionInfo& info : option_schema()) {
     // A right name in the wrong section is the likeliest slip.
     if (info.key != key && info.name() == key.substr(key.rfind('.') + 1))
@@ -98,10 +116,12 @@ std::string unknown_key(std::string_view key) {
   return fmt::format("unknown key '{}'{}", printable(key), did_you_mean(key, keys));
 }
 
-std::vector<OptionAssignment> option_assignments(const YAML::Node& mapping, const std::string& origin) {
+std::vector<OptionAssignment> option_assignments(const YAML::Node& mapping, const std::string& origin,
+                                                 std::span<const std::string> besides) {
   std::vector<OptionAssignment> out;
   auto add = [&](const std::string& key, const YamlEntry& entry) {
-    if (find_option(key) == nullptr) fail_usage("{}: {}", entry.place, unknown_key(key));
+    const bool known = find_option(key) != nullptr || std::find(besides.begin(), besides.end(), key) != besides.end();
+    if (!known) fail_usage("{}: {}", entry.place, unknown_key(key, besides));
     out.push_back({key, entry.scalar(key), entry.place});
   };
   for (const YamlEntry& entry : yaml_entries(mapping, origin)) {

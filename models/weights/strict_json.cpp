@@ -7,8 +7,9 @@
 #include "base/error.h"
 
 namespace longtake {
+namespace {
 
-nlohmann::json parse_strict_json(std::span<const uint8_t> text, const std::string& what) {
+nlohmann::json parse_any(std::span<const uint8_t> text, const std::string& what) {
   using Json = nlohmann::json;
   constexpr int max_depth = 16;
   std::vector<std::unordered_set<std::string>> keys;  // of each object that is open
@@ -43,7 +44,20 @@ nlohmann::json parse_strict_json(std::span<const uint8_t> text, const std::strin
   } catch (const Json::exception& error) {
     fail_file("{} is not JSON ({}); incomplete download or damaged file?", what, error.what());
   }
+  return json;
+}
+
+}  // namespace
+
+nlohmann::json parse_strict_json(std::span<const uint8_t> text, const std::string& what) {
+  nlohmann::json json = parse_any(text, what);
   if (!json.is_object()) fail_file("{} is not a JSON object but a JSON {}", what, json.type_name());
+  return json;
+}
+
+nlohmann::json parse_strict_json_array(std::span<const uint8_t> text, const std::string& what) {
+  nlohmann::json json = parse_any(text, what);
+  if (!json.is_array()) fail_file("{} is not a JSON array but a JSON {}", what, json.type_name());
   return json;
 }
 

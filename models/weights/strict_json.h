@@ -13,4 +13,7 @@ namespace longtake {
 // repeats a key of an object, or nests deeper than 16.
 nlohmann::json parse_strict_json(std::span<const uint8_t> text, const std::string& what);
 
+// The same for a text that is a JSON array.
+nlohmann::json parse_strict_json_array(std::span<const uint8_t> text, const std::string& what);
+
 }  // namespace longtake
