@@ -1,24 +1,51 @@
 #include "cache/residual.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "base/error.h"
 
 namespace longtake {
 
-at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedded, const TokenSet& set,
-                                const at::Tensor& fresh, int64_t frames, int64_t plane) {
-  at::Tensor& residual = residuals_[{chunk, branch}];
+at::Tensor ResidualCache::rest(const History& history, const at::Tensor& embedded, const Decision& decision, double level) const {
+  const Computed &latest = history.latest, &before = history.before;
+  if (decision.rest == Rest::reuse || !before.residual.defined()) return embedded + latest.residual;
+  const at::Tensor gap = latest.level - before.level;
+  const at::Tensor ahead = (at::full({1}, level, gap.options()) - latest.level) / gap;
+  const at::Tensor factor = at::where(gap == 0, at::zeros_like(gap), ahead).clamp(0, decision.clip).unsqueeze(1);
+  const at::Tensor last = latest.residual.to(at::kFloat);
+  const at::Tensor residual = last + (last - before.residual.to(at::kFloat)) * factor;
+  return (embedded.to(at::kFloat) + residual).to(embedded.scalar_type());
+}
+
+at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedded, const Decision& decision, const at::Tensor& fresh,
+                                int64_t frames, int64_t plane, double level) {
+  LONGTAKE_CHECK(decision.rest == Rest::reuse || kept_ >= 2, "expected two residuals a token to predict from, found {} kept", kept_);
+  const TokenSet& set = decision.tokens;
+  History& history = history_[{chunk, branch}];
+  Computed &latest = history.latest, &before = history.before;
   if (set.is_all()) {
-    residual = fresh - embedded;
+    if (kept_ >= 2) {
+      before = latest;
+      latest.level = at::full({frames * plane}, level, at::TensorOptions().dtype(at::kFloat).device(embedded.device()));
+    }
+    latest.residual = fresh - embedded;
     return fresh;
   }
-  LONGTAKE_CHECK(residual.defined(), "chunk {} has no residual to reuse: its first step must be computed", chunk);
-  at::Tensor hidden = embedded + residual;
+  LONGTAKE_CHECK(latest.residual.defined(), "chunk {} has no residual to reuse: its first step must be computed", chunk);
+  at::Tensor hidden = rest(history, embedded, decision, level);
   if (set.is_none()) return hidden;
   const at::Tensor rows = set.indices(frames, plane, embedded.device());
+  if (kept_ >= 2) {
+    if (!before.residual.defined()) before = {latest.residual.clone(), latest.level.clone()};
+    before.residual.index_copy_(0, rows, latest.residual.index_select(0, rows));
+    before.level.index_copy_(0, rows, latest.level.index_select(0, rows));
+    latest.level.index_fill_(0, rows, level);
+  }
   hidden.index_copy_(0, rows, fresh);
-  residual.index_copy_(0, rows, fresh - embedded.index_select(0, rows));
+  latest.residual.index_copy_(0, rows, fresh - embedded.index_select(0, rows));
   return hidden;
 }
 

@@ -70,8 +70,9 @@ std::vector<OptionInfo> make_schema() {
   seed.kind = OptionKind::seed;
   add(common(seed));
   add(common(recipe(text("policy", "--policy", &G::policy, "NAME[:PRESET][,KEY=VALUE...]",
-                         "What to recompute and what to reuse: none, causal, motioncache:slow, motioncache:fast, or "
-                         "numbers of your own such as motioncache:threshold=0.2,warmup=4"))));
+                         "What to recompute, reuse or predict: none, causal, teacache, flowcache, motioncache or predict, with a "
+                         "preset (slow, fast) or numbers of your own such as motioncache:threshold=0.2,warmup=4; --help-all "
+                         "lists every key"))));
   add(choice("parity", "--parity", &G::parity, {"none", "skyreels-ref", "motioncache-ref"},
              "Repeat a reference program with its quirks, for comparisons"));
 

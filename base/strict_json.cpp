@@ -1,4 +1,4 @@
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -41,7 +41,7 @@ nlohmann::json parse_strict_json(std::span<const uint8_t> text, const std::strin
   try {
     json = Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& error) {
-    fail_file("{} is not JSON ({}); incomplete download or damaged file?", what, error.what());
+    fail_file("{} is not JSON ({}); incomplete or damaged file?", what, error.what());
   }
   if (!json.is_object()) fail_file("{} is not a JSON object but a JSON {}", what, json.type_name());
   return json;
