@@ -11,6 +11,8 @@
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "cache/plan_replay.h"
+#include "cache/plan_text.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/report.h"
@@ -52,6 +54,7 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
 void generate_video(const OptionSet& options, const ResolvedModel& model, const RunRequest& request, Progress& progress, JsonLog& log) {
   const GenerateOptions& o = options.values();
   VideoSink sink(o, options.to_json());  // fails now rather than after hours
+  if (!o.record_plan.empty()) check_plan_writable(o.record_plan);
   if (o.threads > 0) at::set_num_threads(o.threads);
   const c10::InferenceMode inference;
   Engine engine(model, {open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
@@ -72,9 +75,16 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, const 
     sink.latents(window, latents);
   };
   hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
+  PlanRecorder recorder(request.policy.attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name));
+  if (!o.record_plan.empty())
+    hooks.denoise.on_decision = [&, report = hooks.denoise.on_decision](const DecisionRecord& d) {
+      report(d);
+      recorder.add({d.window, d.chunk, d.step, o.steps, d.frames, d.plane}, d.branch, d.update, d.decision);
+    };
   const RunStats stats = engine.run(request, hooks);
   progress.stage("writing the file");
   sink.finish();
+  if (!o.record_plan.empty()) write_plan(o.record_plan, recorder.plan());
 
   const WorkCount total = stats.total();
   fmt::print("{}", stats_table(stats));
@@ -89,6 +99,8 @@ void run_generate(const GivenOptions& given) {
   OptionSet options = resolve_options(given);
   const GenerateOptions& o = options.values();
   validate(o);
+  if (!o.plan.empty() && options.source("policy").level >= SourceLevel::config && options.source("policy").level >= options.source("plan").level)
+    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, options.source("policy").where);
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {

@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
 #ifdef LONGTAKE_VIDEO_IO
   add_metrics(program);
 #endif
+  add_plan(program);
   add_doctor(program);
   try {
     program.parse(argc, argv);

@@ -73,6 +73,7 @@ std::vector<OptionInfo> make_schema() {
                          "What to recompute, reuse or predict: none, causal, teacache, flowcache, motioncache or predict, with a "
                          "preset (slow, fast) or numbers of your own such as motioncache:threshold=0.2,warmup=4; --help-all "
                          "lists every key"))));
+  add(text("plan", "--plan", &G::plan, "FILE", "Replay recorded or hand-written decisions instead of a policy (docs/plans.md)"));
   add(choice("parity", "--parity", &G::parity, {"none", "skyreels-ref", "motioncache-ref"},
              "Repeat a reference program with its quirks, for comparisons"));
 
@@ -114,6 +115,7 @@ std::vector<OptionInfo> make_schema() {
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
   add(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON"));
+  add(text("run.record_plan", "--record-plan", &G::record_plan, "FILE", "Write the run's decisions as a plan that --plan replays"));
   OptionInfo dry_run =
       text("run.dry_run", "--dry-run", &G::dry_run, "", "Print the plan and its cost, generate nothing");
   dry_run.kind = OptionKind::toggle;

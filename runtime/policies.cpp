@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
+#include "cache/plan_replay.h"
 
 namespace longtake {
 namespace {
@@ -87,6 +88,14 @@ PolicyChoice choose_policy(const PolicySpec& spec, bool parity) {
   return choice;
 }
 
+PolicyChoice choose_plan(Plan plan) {
+  PolicyChoice choice;
+  choice.name = "plan";
+  choice.attention = plan.attention;
+  choice.settings = PlanSettings{std::make_shared<const Plan>(plan), PlanReplay(plan, 1).residuals()};
+  return choice;
+}
+
 std::string describe_policies() {
   std::string out;
   for (const PolicyEntry& e : registry()) {
@@ -131,6 +140,7 @@ std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::
     Policy operator()(const FlowCacheSettings& s) const { return std::make_unique<FlowCache>(s, distances(), branches); }
     Policy operator()(const MotionCacheSettings& s) const { return std::make_unique<MotionCache>(s, distances(), branches); }
     Policy operator()(const PredictSettings& s) const { return std::make_unique<Predict>(s, distances(), branches); }
+    Policy operator()(const PlanSettings& s) const { return std::make_unique<PlanReplay>(*s.plan, branches); }
   };
   return std::visit(Maker{distances, choice, model, branches}, choice.settings);
 }

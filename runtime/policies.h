@@ -10,6 +10,7 @@
 
 #include "cache/flowcache.h"
 #include "cache/motioncache.h"
+#include "cache/plan.h"
 #include "cache/predict.h"
 #include "cache/step_distance.h"
 #include "cache/teacache.h"
@@ -24,10 +25,18 @@ struct RecomputeSettings {
   std::vector<SettingKey> keys() { return {}; }
 };
 
+// Of a replayed plan.
+struct PlanSettings {
+  std::shared_ptr<const Plan> plan;
+  int residuals = 0;
+  std::vector<SettingKey> keys() { return {}; }
+};
+
 struct PolicyChoice {
-  std::string name;  // none, causal, teacache, flowcache, motioncache, predict
+  std::string name;  // none, causal, teacache, flowcache, motioncache, predict, plan
   AttentionScheme attention = AttentionScheme::causal;
-  std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings> settings;
+  std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, PlanSettings>
+      settings;
   // How step changes become distances: `polynomial` is TeaCache's fit for the model's size (held monotone outside its range, except
   // in parity mode), `linear` the relative change of the timestep embedding itself. The model's own rule where unset.
   std::optional<DistanceRule> distance;
@@ -39,6 +48,9 @@ struct PolicyChoice {
 
 // Checks names, presets and keys; unknown ones are usage errors with the nearest match. A policy's first preset is its default.
 PolicyChoice choose_policy(const PolicySpec& spec, bool parity);
+
+// The replay of a plan that passed check_plan.
+PolicyChoice choose_plan(Plan plan);
 
 // Every policy with its presets, keys and their defaults, for help.
 std::string describe_policies();
