@@ -12,6 +12,8 @@
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "cache/plan_replay.h"
+#include "cache/plan_text.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/latent_preview.h"
@@ -105,7 +107,7 @@ void report(const GenerateOptions& o, const RunStats& stats, Progress& progress,
   fmt::print("total {:.1f} s, peak memory {}\n", progress.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
   fmt::print("{}\n", o.out);
   log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-             {"decode_seconds", stats.decode_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused},
+             {"decode_seconds", stats.decode_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused}, {"predicted", total.predicted},
              {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", peak_resident_bytes()}});
 }
 
@@ -125,6 +127,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   const at::Device device = open_device(o.device);
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
   VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
+  if (!o.record_plan.empty()) check_plan_writable(o.record_plan);
   const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
   if (begun) {
     check_same_run(*begun, record, options, RunFolder::beside(o.out).string());
@@ -169,6 +172,12 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
         write_png(kept.folder().preview(window.index, chunk), preview->picture(latents));
       };
 #endif
+    PlanRecorder recorder(request.policy.attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name));
+    if (!o.record_plan.empty())
+      hooks.denoise.on_decision = [&, report = hooks.denoise.on_decision](const DecisionRecord& d) {
+        report(d);
+        recorder.add({d.window, d.chunk, d.step, o.steps, d.frames, d.plane}, d.branch, d.update, d.decision);
+      };
     hooks.on_note = [&](const std::string& text) { progress.note(text); };
     const InterruptGuard interrupt;
     hooks.should_stop = InterruptGuard::requested;
@@ -177,6 +186,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
       const RunStats stats = engine.run(request, hooks, &kept.folder());
       progress.stage("writing the file");
       sink.finish();
+      if (!o.record_plan.empty()) write_plan(o.record_plan, recorder.plan());
       report(o, stats, progress, log);
     } catch (const Error& error) {
       if (error.code() != ExitCode::interrupted || sink.frame_count() == 0) throw;
@@ -215,9 +225,13 @@ void run_generate(const GivenOptions& given) {
     options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
   }
   validate(o);
+  if (o.resume && !o.record_plan.empty())
+    fail_usage("--record-plan cannot go with --resume: the decisions of the interrupted part are not known any more; leave one of them out");
 #ifndef LONGTAKE_VIDEO_IO
   if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
 #endif
+  if (!o.plan.empty() && options.source("policy").level >= SourceLevel::config && options.source("policy").level >= options.source("plan").level)
+    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, options.source("policy").where);
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {

@@ -62,6 +62,7 @@ int run(int argc, char** argv) {
   add_metrics(program);
   add_vbench(program);
 #endif
+  add_plan(program);
   add_doctor(program);
   try {
     program.parse(argc, argv);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "runtime/options_yaml.h"
+#include "runtime/policies.h"
 #include "runtime/recipe.h"
 
 namespace longtake {
@@ -41,6 +42,7 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
       [&verb] {
         for (CLI::Option* option : verb.get_options())
           if (option->get_group().empty()) option->group("More options");
+        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}", describe_policies()));
         throw CLI::CallForHelp();
       },
       "Show every option");

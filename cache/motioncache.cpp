@@ -6,7 +6,6 @@
 #include <ATen/ops/amin.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/mean.h>
-#include <ATen/ops/nonzero.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -25,13 +24,29 @@ at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
 
 }  // namespace
 
-const char* name_of(Phase phase) {
-  switch (phase) {
-    case Phase::full: return "full";
-    case Phase::chunk: return "chunk";
-    case Phase::token: return "token";
-  }
-  return "?";
+std::vector<std::pair<std::string, MotionCacheSettings>> MotionCacheSettings::presets() {
+  MotionCacheSettings fast;
+  fast.threshold = 0.15;
+  return {{"slow", {}}, {"fast", fast}};
+}
+
+std::vector<SettingKey> MotionCacheSettings::keys() {
+  return {number_key("threshold", threshold, 0, 1e6, "a token is recomputed when its accumulated change reaches this"),
+          whole_key("warmup", warmup, 0, 1000, "last of the first steps that are always computed, counted from 0"),
+          whole_key("phase1", phase1, 0, 1000, "updates of whole chunks before decisions become per token"),
+          number_key("floor", floor, 0, 1, "weight of a token that does not move, against 1 for the one that moves most"),
+          {"vote", "off or a number between 0 and 1", "a spatial column is recomputed when more than this share of its frames asks for it",
+           [this] { return vote ? fmt::format("{}", vote_share) : std::string("off"); },
+           [this](const std::string& text) {
+             vote = text != "off";
+             return !vote || number_key("", vote_share, 0, 1, "").set(text);
+           }},
+          number_key("min_ratio", min_ratio, 0, 1, "with a smaller share of tokens to recompute, none is"),
+          choice_key<WeightNorm>("norm", norm,
+                                 {{"max_rescale", WeightNorm::max_rescale}, {"max", WeightNorm::max}, {"mean", WeightNorm::mean}},
+                                 "how a frame's motion becomes weights"),
+          toggle_key("shared_mask", shared_mask, "one choice of tokens for both guidance branches"),
+          toggle_key("last_step", last_step, "the last step is always computed")};
 }
 
 MotionCache::MotionCache(const MotionCacheSettings& settings, std::vector<double> distance, int branches)
@@ -90,22 +105,28 @@ std::vector<Decision> MotionCache::decide(const StepContext& context) {
       chosen[b] = chosen[0];
     } else {
       chosen[b] = settle(context, chosen[b]);
-      const int64_t count = chosen[b].sum().item<int64_t>();
       decisions[b].phase = chunk.token_phase[b] ? Phase::token : Phase::chunk;
-      if (count == context.frames * context.plane)
-        decisions[b].tokens = TokenSet::all();
-      else if (settings_.vote)
-        decisions[b].tokens = TokenSet::columns(at::nonzero(chosen[b][0]).flatten());
-      else
-        decisions[b].tokens = TokenSet::list(at::nonzero(chosen[b].flatten()).flatten());
+      decisions[b].tokens = TokenSet::from_mask(chosen[b]);
+      decisions[b].distance = distance_[context.step];
     }
-    BranchState& state = chunk.branch[b];
-    if (!decisions[b].tokens.is_none()) {
-      state.accumulated = at::where(chosen[b], at::zeros_like(state.accumulated), state.accumulated);
-      if (!chunk.token_phase[b] && ++chunk.updates[b] >= settings_.phase1) chunk.token_phase[b] = true;
-    }
+    if (!decisions[b].tokens.is_none()) start_over(chunk, b, chosen[b]);
   }
   return decisions;
+}
+
+void MotionCache::start_over(ChunkState& chunk, int branch, const at::Tensor& mask) {
+  at::Tensor& accumulated = chunk.branch[branch].accumulated;
+  accumulated = at::where(mask, at::zeros_like(accumulated), accumulated);
+  if (!chunk.token_phase[branch] && ++chunk.updates[branch] >= settings_.phase1) chunk.token_phase[branch] = true;
+}
+
+bool MotionCache::per_token(int chunk, int branch) const {
+  const auto found = chunks_.find(chunk);
+  return found != chunks_.end() && found->second.token_phase[branch];
+}
+
+void MotionCache::recomputed(const StepContext& context, int branch, const at::Tensor& mask) {
+  start_over(chunks_.at(context.chunk), branch, mask);
 }
 
 void MotionCache::observe(const StepContext& context, int branch, const at::Tensor& hidden) {
@@ -149,25 +170,15 @@ at::Tensor MotionCache::motion_weight(const StepContext& context, int branch, co
 }
 
 std::string MotionCache::preview(int steps) const {
+  // The policy itself on a chunk of one token: until decisions are made per token they depend on nothing but the step.
+  MotionCache policy(settings_, distance_, 1);
   std::string out;
-  double accumulated = 0;
-  int updates = 0;
-  bool token_phase = settings_.phase1 == 0;
   for (int s = 0; s < steps; ++s) {
-    if (s <= settings_.warmup || (settings_.last_step && s == steps - 1)) {
-      out += 'F';
-    } else if (token_phase) {
+    const bool forced = s <= settings_.warmup || (settings_.last_step && s == steps - 1);
+    if (!forced && policy.per_token(0, 0))
       out += 'T';
-    } else {
-      // float32 like the accumulators, so that a value on the threshold falls the same way.
-      accumulated = static_cast<float>(accumulated) + static_cast<float>(distance_.at(s));
-      const bool update = static_cast<float>(accumulated) >= static_cast<float>(settings_.threshold);
-      out += update ? 'F' : 'R';
-      if (update) {
-        accumulated = 0;
-        token_phase = ++updates >= settings_.phase1;
-      }
-    }
+    else
+      out += policy.decide({.step = s, .steps = steps, .frames = 1, .plane = 1})[0].tokens.is_none() ? 'R' : 'F';
   }
   return out;
 }

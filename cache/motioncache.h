@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "cache/policy.h"
+#include "cache/setting_keys.h"
 
 namespace longtake {
 
 enum class WeightNorm { max_rescale, max, mean };  // how a frame's motion map becomes weights (spec 1.5)
 
 struct MotionCacheSettings {
+  static constexpr int residuals = 1;
   double threshold = 0.1;      // tau: a token is recomputed when its accumulator reaches it
   int warmup = 4;              // the last of the first steps that are always computed (4 means steps 0 ... 4)
   int phase1 = 6;              // K: whole-chunk updates before decisions become per token
@@ -26,6 +28,10 @@ struct MotionCacheSettings {
   bool shared_mask = true;        // one mask for both branches, so that guidance never mixes fresh and cached tokens
   bool last_step = true;          // the last step is always computed
   bool fresh_reference = true;    // a window's first new chunk is compared with the prefix, not with an old window
+
+  // The released settings are the slow ones; the fast ones were not released and are the slow ones with FlowCache's fast threshold.
+  static std::vector<std::pair<std::string, MotionCacheSettings>> presets();
+  std::vector<SettingKey> keys();
 };
 
 class MotionCache final : public CachePolicy {
@@ -36,10 +42,17 @@ class MotionCache final : public CachePolicy {
   void begin_window(int window) override;
   std::vector<Decision> decide(const StepContext& context) override;
   void observe(const StepContext& context, int branch, const at::Tensor& hidden) override;
+  int residuals() const override { return MotionCacheSettings::residuals; }
   std::string preview(int steps) const override;
   bool resumable() const override { return true; }
   void save(State& state) const override;
   void load(const State& state, const at::Device& device) override;
+
+  // Whether the chunk's next decision is made per token.
+  bool per_token(int chunk, int branch) const;
+  // Says that the tokens of `mask` [frames, plane] are recomputed in this step though decide() did not ask for them: their accumulators
+  // start anew, and a whole chunk counts as an update.
+  void recomputed(const StepContext& context, int branch, const at::Tensor& mask);
 
  private:
   struct BranchState {
@@ -51,6 +64,7 @@ class MotionCache final : public CachePolicy {
     std::vector<int> updates;       // phase-1 updates so far, per branch (equal unless the masks differ)
     std::vector<bool> token_phase;  // per branch
   };
+  void start_over(ChunkState& chunk, int branch, const at::Tensor& mask);
   at::Tensor wanted(const StepContext& context, ChunkState& chunk, int branch);
   at::Tensor settle(const StepContext& context, const at::Tensor& need) const;
   at::Tensor motion_weight(const StepContext& context, int branch, const at::Tensor& hidden);

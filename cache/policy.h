@@ -1,8 +1,9 @@
-// What decides, for each chunk and step, which tokens are computed and which reuse their cached residual.
+// What decides, for each chunk and step, which tokens are computed, and whether the others reuse their cached residual or
+// have it predicted.
 //
-// One policy object a run; its state is keyed by (chunk, branch). The loop asks once per chunk and step for the decisions of
-// all branches (so that a policy may share one mask between them), merges what was computed, and shows the complete hidden
-// states to the policy.
+// One policy object a run; its state is keyed by (chunk, branch). The loop announces each row, asks once per chunk and step for
+// the decisions of all branches (so that a policy may share one mask between them), merges what was computed, and shows the
+// complete hidden states to the policy.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +18,25 @@
 
 namespace longtake {
 
+enum class AttentionScheme {
+  window,  // upstream SkyReels-V2: all chunks of the window in every row, each attending to all
+  causal   // a chunk runs only in the rows that update it and attends to the chunks up to its own
+};
+
+// One row of the schedule: what the model is told about each chunk of the window.
+struct RowContext {
+  struct Chunk {
+    double timestep = 0;
+    int64_t frames = 0;   // latent frames
+    bool update = false;  // the solver moves it in this row
+  };
+  int window = 0;
+  int row = 0;
+  int rows = 0;
+  std::vector<Chunk> chunks;
+};
+
+// One chunk in one row.
 struct StepContext {
   int window = 0;
   int chunk = 0;
@@ -30,9 +50,20 @@ struct StepContext {
 enum class Phase { full, chunk, token };  // forced full computation, whole-chunk decisions, per-token decisions
 const char* name_of(Phase phase);
 
+// What becomes of the tokens that are not recomputed.
+enum class Rest {
+  reuse,   // their last computed residual
+  predict  // the line through their last two computed residuals, at the present noise level (residual.h)
+};
+
 struct Decision {
-  TokenSet tokens = TokenSet::all();  // recomputed; all other tokens of the chunk reuse their residual
+  TokenSet tokens = TokenSet::all();  // recomputed
   Phase phase = Phase::full;
+  Rest rest = Rest::reuse;
+  // Bound of a prediction: it moves a residual by at most this many times its last measured change.
+  double clip = 1;
+  // How far the policy measured this step from the one before it; 0 where it measures nothing.
+  double distance = 0;
 };
 
 class CachePolicy {
@@ -40,6 +71,8 @@ class CachePolicy {
   virtual ~CachePolicy() = default;
 
   virtual void begin_window(int /*window*/) {}
+  // Before the decisions of a row's chunks, rows ascending.
+  virtual void begin_row(const RowContext& /*row*/) {}
 
   // One decision per branch, called once for each step of each chunk, steps in ascending order.
   virtual std::vector<Decision> decide(const StepContext& context) = 0;
@@ -48,8 +81,8 @@ class CachePolicy {
   // row, chunks ascending.
   virtual void observe(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*hidden*/) {}
 
-  // Whether hidden states must be kept as residuals at all.
-  virtual bool reuses() const { return true; }
+  // How many computed residuals of a token must be kept: none, one to reuse, two to predict.
+  virtual int residuals() const = 0;
 
   // Whether save() and load() carry everything that decisions depend on. A policy that cannot be resumed must start
   // every window afresh in begin_window(): its runs are then resumed at the borders of windows only.
@@ -58,8 +91,9 @@ class CachePolicy {
   virtual void save(State& /*state*/) const {}
   virtual void load(const State& /*state*/, const at::Device& /*device*/) {}
 
-  // What is known before the run: per step 'F' full, 'R' reuse of the chunk, 'T' decided per token when the time comes.
-  virtual std::string preview(int steps) const { return std::string(steps, 'F'); }
+  // What is known before the run: per step 'F' full, 'R' reuse of the chunk, 'P' prediction of the chunk, 'T' decided per token when the
+  // time comes, '?' decided for a whole row when the time comes.
+  virtual std::string preview(int steps) const = 0;
 };
 
 // Everything is recomputed: the policies `none` and `causal`.
@@ -67,7 +101,8 @@ class RecomputeAll final : public CachePolicy {
  public:
   explicit RecomputeAll(int branches) : branches_(branches) {}
   std::vector<Decision> decide(const StepContext&) override { return std::vector<Decision>(branches_); }
-  bool reuses() const override { return false; }
+  int residuals() const override { return 0; }
+  std::string preview(int steps) const override { return std::string(steps, 'F'); }
   bool resumable() const override { return true; }
 
  private:

@@ -34,4 +34,19 @@ std::vector<double> relative_step_change(std::span<const double> timesteps,
   return change;
 }
 
+const at::Tensor& ConditioningChange::vector(double t) {
+  at::Tensor& vector = vectors_[t];
+  if (!vector.defined()) vector = embedding_(t);
+  return vector;
+}
+
+double ConditioningChange::size(double t) { return at::mean(at::abs(vector(t))).item<double>(); }
+
+double ConditioningChange::between(double from, double to) {
+  if (from == to) return 0;
+  const auto [found, added] = changes_.try_emplace({from, to}, 0.0);
+  if (added) found->second = at::mean(at::abs(vector(to) - vector(from))).item<double>();
+  return found->second;
+}
+
 }  // namespace longtake

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -27,8 +28,28 @@ struct DistancePolynomial {
 inline constexpr DistancePolynomial kWan1_3B{{-5.21862437e4, 9.23041404e3, -5.28275948e2, 1.36987616e1, -4.99875664e-2}};
 inline constexpr DistancePolynomial kWan14B{{-3.03318725e5, 4.90537029e4, -2.65530556e3, 5.87365115e1, -3.15583525e-1}};
 
+// How relative changes become distances: through the model's polynomial, or as they are.
+enum class DistanceRule { polynomial, linear };
+
 // r(s) for s = 1 ... n-1; entry 0 is 0. `embedding(t)` gives the conditioning vector, float32 on the host.
 std::vector<double> relative_step_change(std::span<const double> timesteps,
                                          const std::function<at::Tensor(double)>& embedding);
+
+// Sizes and differences of conditioning vectors, remembered by timestep: what a change of a whole row is made of.
+class ConditioningChange {
+ public:
+  // As for relative_step_change.
+  explicit ConditioningChange(std::function<at::Tensor(double)> embedding) : embedding_(std::move(embedding)) {}
+
+  double size(double t);                 // mean|E(t)|
+  double between(double from, double to);  // mean|E(to) - E(from)|
+
+ private:
+  const at::Tensor& vector(double t);
+
+  std::function<at::Tensor(double)> embedding_;
+  std::map<double, at::Tensor> vectors_;
+  std::map<std::pair<double, double>, double> changes_;
+};
 
 }  // namespace longtake

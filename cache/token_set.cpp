@@ -3,6 +3,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/nonzero.h>
 
 #include "base/error.h"
 
@@ -25,6 +28,14 @@ TokenSet TokenSet::columns(at::Tensor positions) {
 TokenSet TokenSet::list(at::Tensor tokens) {
   check_index(tokens);
   return tokens.numel() == 0 ? none() : TokenSet(Kind::list, std::move(tokens));
+}
+
+TokenSet TokenSet::from_mask(const at::Tensor& mask) {
+  LONGTAKE_CHECK(mask.dim() == 2 && mask.scalar_type() == at::kBool, "expected bool [frames, plane], found {} dimensions", mask.dim());
+  const at::Tensor first = mask.narrow(0, 0, 1);
+  if (!at::equal(mask, first.expand_as(mask))) return list(at::nonzero(mask.flatten()).flatten());
+  const at::Tensor positions = at::nonzero(first.flatten()).flatten();
+  return positions.size(0) == mask.size(1) ? all() : columns(positions);
 }
 
 int64_t TokenSet::count(int64_t frames, int64_t plane) const {
@@ -54,6 +65,13 @@ at::Tensor TokenSet::indices(int64_t frames, int64_t plane, const at::Device& de
     case Kind::list: return index_.to(device);
   }
   return {};
+}
+
+at::Tensor TokenSet::mask(int64_t frames, int64_t plane, const at::Device& device) const {
+  const at::Tensor mask = at::full({frames, plane}, is_all(), at::TensorOptions().dtype(at::kBool).device(device));
+  if (kind_ == Kind::columns) mask.index_fill_(1, index_.to(device), true);
+  if (kind_ == Kind::list) mask.view({-1}).index_fill_(0, index_.to(device), true);
+  return mask;
 }
 
 }  // namespace longtake

@@ -17,6 +17,8 @@ class TokenSet {
   static TokenSet columns(at::Tensor positions);
   // Token indices within the chunk, frame-major; ascending int64 [n].
   static TokenSet list(at::Tensor tokens);
+  // The true places of a bool [frames, plane]: columns where all frames agree, else a list. Waits for the device.
+  static TokenSet from_mask(const at::Tensor& mask);
 
   Kind kind() const { return kind_; }
   bool is_none() const { return kind_ == Kind::none; }
@@ -28,6 +30,10 @@ class TokenSet {
   std::vector<int64_t> count_by_frame(int64_t frames, int64_t plane) const;
   // Indices into the chunk, ascending int64 [count] on `device`.
   at::Tensor indices(int64_t frames, int64_t plane, const at::Device& device) const;
+  // Bool [frames, plane] on `device`.
+  at::Tensor mask(int64_t frames, int64_t plane, const at::Device& device) const;
+  // What columns() or list() was given; undefined for none and all.
+  const at::Tensor& index() const { return index_; }
 
  private:
   TokenSet(Kind kind, at::Tensor index) : kind_(kind), index_(std::move(index)) {}

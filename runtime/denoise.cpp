@@ -18,7 +18,8 @@ class WindowLoop {
              const DenoiseHooks& hooks)
       : backbone_(backbone), policy_(policy), schedule_(schedule), solver_(solver), settings_(settings), window_(window),
         latents_(std::move(latents)), noise_(noise), stats_(stats), hooks_(hooks),
-        kv_(backbone.kv_shape(), backbone_dtype(), latents_.device()), solver_state_(schedule.chunks()) {
+        kv_(backbone.kv_shape(), backbone_dtype(), latents_.device()), residuals_(policy.residuals()),
+        solver_state_(schedule.chunks()) {
     const WindowGeometry& g = backbone.geometry();
     LONGTAKE_CHECK(schedule.chunks() == static_cast<int>(g.chunks.size()) && latents_.size(1) == g.frames(),
                    "expected {} chunks and {} frames, found {} and {}", g.chunks.size(), g.frames(), schedule.chunks(),
@@ -61,6 +62,7 @@ class WindowLoop {
     int chunk;
     bool update;                     // the solver moves it in this row
     bool keep;                       // its hidden state is wanted: it is updated, or it is context that the policy observes
+    bool store;                      // its residual is wanted: it is updated, or will be in later rows
     std::vector<double> timesteps;
     StepContext context;
     std::vector<Decision> decisions;
@@ -108,27 +110,46 @@ class WindowLoop {
     return chunk_latents(latents_, chunk);
   }
 
+  double timestep_of(int row, int chunk) const {
+    return chunk < schedule_.ready_chunks() ? settings_.prefix_noise : schedule_.row(row)[chunk].timestep;
+  }
+
+  RowContext row_context(int row) const {
+    RowContext context{window_, row, schedule_.rows(), {}};
+    for (int c = 0; c < schedule_.chunks(); ++c)
+      context.chunks.push_back({timestep_of(row, c), backbone_.geometry().chunks[c].frames, schedule_.row(row)[c].update});
+    return context;
+  }
+
   std::vector<ChunkWork> plan(int row) {
     const WindowGeometry& g = backbone_.geometry();
+    policy_.begin_row(row_context(row));
     std::vector<ChunkWork> work;
+    std::vector<bool> computes(settings_.branches(), false);  // by branch: whether any chunk that moves is computed
     for (int c = 0; c < schedule_.chunks(); ++c) {
       const ChunkStep step = schedule_.row(row)[c];
-      const bool prefix = c < schedule_.ready_chunks();
-      const bool runs = settings_.attention == AttentionScheme::window || step.update || (prefix && row == 0);
+      const bool prefix = c < schedule_.ready_chunks(), window = settings_.attention == AttentionScheme::window;
+      const bool runs = window || step.update || (prefix && row == 0);
       if (!runs) continue;
-      const double t = prefix ? settings_.prefix_noise : step.timestep;
       ChunkWork w;
       w.chunk = c;
       w.update = step.update;
-      w.keep = step.update || (prefix && settings_.attention == AttentionScheme::causal);
-      w.timesteps.assign(g.chunks[c].frames, t);
+      w.keep = step.update || (prefix && !window);
+      w.store = policy_.residuals() > 0 && (step.update || step.idle);
+      w.timesteps.assign(g.chunks[c].frames, timestep_of(row, c));
       w.context = {window_, c, step.step, schedule_.steps(), g.chunks[c].frames, g.plane, prefix};
-      if (w.keep)
-        w.decisions = policy_.decide(w.context);
-      else
-        w.decisions.assign(settings_.branches(), Decision{});
+      if (w.keep) w.decisions = policy_.decide(w.context);
+      for (int b = 0; w.keep && b < settings_.branches(); ++b)
+        if (!w.decisions[b].tokens.is_none()) computes[b] = true;
       w.hidden.resize(settings_.branches());
       work.push_back(std::move(w));
+    }
+    // Chunks that only stand by are there to be attended to: they run when somebody does.
+    for (ChunkWork& w : work) {
+      if (w.keep) continue;
+      w.decisions.resize(settings_.branches());
+      for (int b = 0; b < settings_.branches(); ++b)
+        if (!computes[b]) w.decisions[b] = {.tokens = TokenSet::none(), .phase = Phase::chunk};
     }
     return work;
   }
@@ -157,11 +178,12 @@ class WindowLoop {
     size_t next = 0;
     for (int b = 0; b < settings_.branches(); ++b)
       for (ChunkWork& w : work) {
-        const TokenSet& set = w.decisions[b].tokens;
-        const at::Tensor rows = set.is_none() ? at::Tensor() : fresh[next++];
-        w.hidden[b] = policy_.reuses() && w.update ? residuals_.merge(w.chunk, b, w.embedded, set, rows,
-                                                                      w.context.frames, w.context.plane)
-                                                   : rows;
+        const Decision& decision = w.decisions[b];
+        const at::Tensor rows = decision.tokens.is_none() ? at::Tensor() : fresh[next++];
+        w.hidden[b] = w.store && (w.update || rows.defined())
+                          ? residuals_.merge(w.chunk, b, w.embedded, decision, rows, w.context.frames, w.context.plane,
+                                             solver_.sigmas()[static_cast<size_t>(w.context.step)])
+                          : rows;
       }
     for (const ChunkWork& w : work) {
       if (!w.keep) continue;
@@ -197,9 +219,12 @@ class WindowLoop {
     WorkCount& count = stats_.by_chunk[{window_, w.chunk, decision.phase}];
     const double full = backbone_.flops(tokens, keys.end - keys.begin);
     const double spent = recomputed == 0 ? 0 : backbone_.flops(recomputed, keys.end - keys.begin);
-    count += {recomputed, tokens - recomputed, spent, full - spent};
+    const int64_t rest = tokens - recomputed;
+    const bool predicted = decision.rest == Rest::predict;
+    count += {recomputed, predicted ? 0 : rest, predicted ? rest : 0, spent, full - spent};
     if (hooks_.on_decision)
-      hooks_.on_decision({window_, row, w.chunk, branch, w.context.step, decision, recomputed, tokens});
+      hooks_.on_decision({window_, row, w.chunk, branch, w.context.step, decision, recomputed, tokens, w.update, w.context.frames,
+                          w.context.plane});
   }
 
   const Backbone& backbone_;

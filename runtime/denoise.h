@@ -12,11 +12,6 @@
 
 namespace longtake {
 
-enum class AttentionScheme {
-  window,  // upstream SkyReels-V2: all chunks of the window in every row, each attending to all
-  causal   // a chunk runs only in the rows that update it and attends to the chunks up to its own
-};
-
 struct DenoiseSettings {
   AttentionScheme attention = AttentionScheme::causal;
   double guidance = 6.0;
@@ -28,11 +23,14 @@ struct DenoiseSettings {
   int branches() const { return guidance > 1.0 ? 2 : 1; }
 };
 
-// One decision as it was taken, for progress, traces and tests.
+// One decision as it was taken, for progress, plans, traces and tests.
 struct DecisionRecord {
   int window, row, chunk, branch, step;
   Decision decision;
   int64_t recomputed, tokens;
+  // False for a chunk that the row only shows to others: the prefix, and with full attention chunks that wait or are finished.
+  bool update = true;
+  int64_t frames = 0, plane = 0;  // of the chunk
 };
 
 // The place between two rows, where a run can be left and taken up again.

@@ -1,6 +1,7 @@
 #include "runtime/engine.h"
 
 #include "base/error.h"
+#include "cache/plan_text.h"
 
 namespace longtake {
 
@@ -11,7 +12,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   request.seed = o.seed.value_or(0);
   request.parity = o.parity != "none";
   request.fps = o.fps;
-  request.policy = choose_policy(parse_policy(o.policy), request.parity);
+  request.policy = o.plan.empty() ? choose_policy(parse_policy(o.policy), request.parity) : choose_plan(read_plan(o.plan));
   GenerateSettings& s = request.settings;
   s.plan = plan_video(o, note);
   s.height = o.size.height;
@@ -25,6 +26,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.denoise.attention = request.policy.attention;
   s.denoise.guidance = o.guidance;
   s.denoise.prefix_noise = o.addnoise;
+  if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings)) check_plan(*replay->plan, plan_geometry(s), o.plan);
   s.denoise.noise_every_row = s.denoise.overwritten_first_sample = request.parity;
   return request;
 }

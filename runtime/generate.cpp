@@ -227,6 +227,16 @@ WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpa
   return g;
 }
 
+PlanGeometry plan_geometry(const GenerateSettings& settings) {
+  PlanGeometry g{.plane = (settings.height / 16) * (settings.width / 16), .steps = settings.steps, .branches = settings.denoise.branches()};
+  for (const WindowSpan& window : settings.plan.windows) {
+    PlanGeometry::Window w{.frames = {}, .prefix = window.prefix_latents / settings.plan.request.chunk};
+    for (const ChunkSpan& span : split_chunks(window.latent_frames, settings.plan.request.chunk)) w.frames.push_back(span.frames);
+    g.windows.push_back(std::move(w));
+  }
+  return g;
+}
+
 RunStats generate(const GenerateSettings& settings, const BackboneFactory& make_backbone, const WanVae& vae,
                   CachePolicy& policy, NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks,
                   RunFolder* folder) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "cache/plan.h"
 #include "models/backbone.h"
 #include "models/wan_vae/wan_vae.h"
 #include "runtime/denoise.h"
@@ -53,6 +54,9 @@ Schedule window_schedule(const GenerateSettings& settings, const WindowSpan& win
 
 // Geometry of one window: its chunks, and its latent size.
 WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpan& window);
+
+// What a plan for such a run must fit.
+PlanGeometry plan_geometry(const GenerateSettings& settings);
 
 class RunFolder;
 

@@ -83,17 +83,6 @@ std::array<float, 4> normal_block(uint64_t seed, uint64_t stream, uint64_t block
 
 }  // namespace
 
-std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = uint64_t{0xD2511F53u} * c[0], p1 = uint64_t{0xCD9E8D57u} * c[2];
-    c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(p1),
-         static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(p0)};
-    k[0] += 0x9E3779B9u;
-    k[1] += 0xBB67AE85u;
-  }
-  return c;
-}
-
 uint64_t noise_stream(NoiseKind kind, int window, int row) {
   LONGTAKE_CHECK(window >= 0 && window < (1 << 24) && row >= 0, "window {}, row {}", window, row);
   return uint64_t{static_cast<uint8_t>(kind)} << 56 | uint64_t{static_cast<uint32_t>(window)} << 32 |

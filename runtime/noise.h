@@ -1,9 +1,9 @@
 // Seeded normal noise that is the same on every machine, device and compiler.
 //
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) gives 4 random words for each
-// 128-bit counter under a 64-bit key. key = seed; counter = {block low, block high, stream low, stream high}; words
-// (0,1) and (2,3) of block i/4 become elements i..i+3 by Box-Muller. Element i of a stream thus depends on (seed,
-// stream, i) alone: a longer tensor extends a shorter one, and nothing has to be drawn in order.
+// Philox4x32-10 (base/philox.h) gives 4 random words for each 128-bit counter under a 64-bit key. key = seed; counter =
+// {block low, block high, stream low, stream high}; words (0,1) and (2,3) of block i/4 become elements i..i+3 by
+// Box-Muller. Element i of a stream thus depends on (seed, stream, i) alone: a longer tensor extends a shorter one, and
+// nothing has to be drawn in order.
 //
 // The transform uses only IEEE additions, multiplications, divisions and square roots in double (own series for log,
 // sin and cos; noise.cpp is compiled without contraction to fused operations), so no math library has a say in the
@@ -17,12 +17,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/philox.h"
 #include "cache/state.h"
 
 namespace longtake {
-
-// One block of the generator.
-std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // What a stream is for. Values are part of what a seed means: append, never renumber.
 enum class NoiseKind : uint8_t {

@@ -36,6 +36,7 @@ struct GenerateOptions {
   std::string out;
   std::optional<uint64_t> seed;  // none: drawn at random by the program, and recorded
   std::string policy = "motioncache:slow";
+  std::string plan;  // a file that is replayed instead of a policy
   std::string parity = "none";
 
   FrameSize size{544, 960};
@@ -60,6 +61,7 @@ struct GenerateOptions {
   int decode_latents = 5;
   int threads = 0;
   std::string json_log;
+  std::string record_plan;
   bool dry_run = false;
   bool resume = false;
   bool overwrite_run = false;

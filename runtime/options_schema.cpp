@@ -81,8 +81,10 @@ std::vector<OptionInfo> make_schema() {
   seed.kind = OptionKind::seed;
   add(common(seed));
   add(common(recipe(text("policy", "--policy", &G::policy, "NAME[:PRESET][,KEY=VALUE...]",
-                         "What to recompute and what to reuse: none, causal, motioncache:slow, motioncache:fast, or "
-                         "numbers of your own such as motioncache:threshold=0.2,warmup=4"))));
+                         "What to recompute, reuse or predict: none, causal, teacache, flowcache, motioncache or predict, with a "
+                         "preset (slow, fast) or numbers of your own such as motioncache:threshold=0.2,warmup=4; --help-all "
+                         "lists every key"))));
+  add(text("plan", "--plan", &G::plan, "FILE", "Replay recorded or hand-written decisions instead of a policy (docs/plans.md)"));
   add(choice("parity", "--parity", &G::parity, {"none", "skyreels-ref", "motioncache-ref"},
              "Repeat a reference program with its quirks, for comparisons"));
 
@@ -124,6 +126,7 @@ std::vector<OptionInfo> make_schema() {
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
   add(free_on_resume(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON")));
+  add(text("run.record_plan", "--record-plan", &G::record_plan, "FILE", "Write the run's decisions as a plan that --plan replays"));
   add(common(free_on_resume(
       toggle("run.dry_run", "--dry-run", &G::dry_run, "Print the plan and its cost, generate nothing"))));
   add(common(free_on_resume(toggle("run.resume", "--resume", &G::resume,

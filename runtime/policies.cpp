@@ -2,121 +2,147 @@
 
 #include <fmt/ranges.h>
 
-#include <charconv>
-
 #include "base/error.h"
 #include "base/suggest.h"
+#include "cache/plan_replay.h"
 
 namespace longtake {
 namespace {
 
-const std::vector<std::string> kNames{"none", "causal", "motioncache"};
-const std::vector<std::string> kPresets{"slow", "fast"};
+struct PolicyEntry {
+  std::string name, summary;
+  PolicyChoice start;                                                 // without a preset
+  std::vector<std::pair<std::string, decltype(PolicyChoice::settings)>> presets;  // the first one is the default
+};
 
-double number(const std::string& key, const std::string& text, double low, double high) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= low && value <= high))
-    fail_usage("policy key {} must be a number between {} and {}, found '{}'", key, low, high, text);
-  return value;
+template <class Settings>
+PolicyEntry entry(std::string name, std::string summary, AttentionScheme attention = AttentionScheme::causal) {
+  PolicyEntry e{name, std::move(summary), {}, {}};
+  e.start.name = name;
+  e.start.attention = attention;
+  e.start.settings = Settings{};
+  for (const auto& [preset, settings] : Settings::presets()) e.presets.push_back({preset, settings});
+  return e;
 }
 
-int whole(const std::string& key, const std::string& text, int low, int high) {
-  const double value = number(key, text, low, high);
-  if (value != std::floor(value)) fail_usage("policy key {} must be a whole number, found '{}'", key, text);
-  return static_cast<int>(value);
+const std::vector<PolicyEntry>& registry() {
+  static const std::vector<PolicyEntry> entries{
+      entry<RecomputeSettings>("none", "everything is computed, with full attention over the window: upstream SkyReels-V2",
+                               AttentionScheme::window),
+      entry<RecomputeSettings>("causal", "everything is computed, each chunk attending to itself and the chunks before it"),
+      entry<TeaCacheSettings>("teacache", "whole rows are skipped, all chunks together"),
+      entry<FlowCacheSettings>("flowcache", "whole chunks reuse their residual, each deciding for itself"),
+      entry<MotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones reuse their residual for longer"),
+      entry<PredictSettings>("predict", "as motioncache, but residuals are predicted where it would reuse them")};
+  return entries;
 }
 
-bool toggle(const std::string& key, const std::string& text) {
-  if (text == "true" || text == "on" || text == "1") return true;
-  if (text == "false" || text == "off" || text == "0") return false;
-  fail_usage("policy key {} must be on or off, found '{}'", key, text);
-}
-
-template <class T>
-T choice(const std::string& key, const std::string& text, const std::vector<std::pair<std::string, T>>& values) {
+std::vector<std::string> preset_names(const PolicyEntry& e) {
   std::vector<std::string> names;
-  for (const auto& [name, value] : values) {
-    if (name == text) return value;
-    names.push_back(name);
-  }
-  fail_usage("policy key {} must be one of {}, found '{}'{}", key, fmt::join(names, ", "), text, did_you_mean(text, names));
+  for (const auto& [name, settings] : e.presets) names.push_back(name);
+  return names;
 }
 
-void apply(PolicyChoice& policy, const std::string& key, const std::string& value) {
-  MotionCacheSettings& m = policy.motion;
-  const std::map<std::string, std::function<void()>> keys{
-      {"threshold", [&] { m.threshold = number(key, value, 0, 1e6); }},
-      {"warmup", [&] { m.warmup = whole(key, value, 0, 1000); }},
-      {"phase1", [&] { m.phase1 = whole(key, value, 0, 1000); }},
-      {"floor", [&] { m.floor = number(key, value, 0, 1); }},
-      {"vote",
-       [&] {
-         m.vote = value != "off";
-         if (m.vote) m.vote_share = number(key, value, 0, 1);
-       }},
-      {"min_ratio", [&] { m.min_ratio = number(key, value, 0, 1); }},
-      {"norm",
-       [&] {
-         m.norm = choice<WeightNorm>(key, value,
-                                     {{"max_rescale", WeightNorm::max_rescale}, {"max", WeightNorm::max}, {"mean", WeightNorm::mean}});
-       }},
-      {"distance",
-       [&] {
-         policy.distance = choice<DistanceRule>(
-             key, value, {{"polynomial", DistanceRule::polynomial}, {"linear", DistanceRule::linear}});
-       }},
-      {"shared_mask", [&] { m.shared_mask = toggle(key, value); }},
-      {"last_step", [&] { m.last_step = toggle(key, value); }},
-  };
-  const auto found = keys.find(key);
-  if (found == keys.end()) {
-    std::vector<std::string> names;
-    for (const auto& [name, set] : keys) names.push_back(name);
-    fail_usage("motioncache has no key '{}'{}; its keys are {}", key, did_you_mean(key, names), fmt::join(names, ", "));
-  }
-  found->second();
+// The policy's own keys, then the one of every policy that measures distances.
+std::vector<SettingKey> keys_of(PolicyChoice& choice) {
+  std::vector<SettingKey> keys = std::visit([](auto& settings) { return settings.keys(); }, choice.settings);
+  if (!keys.empty())
+    keys.push_back(choice_key<std::optional<DistanceRule>>(
+        "distance", choice.distance, {{"polynomial", DistanceRule::polynomial}, {"linear", DistanceRule::linear}},
+        "how a change of the timestep embedding becomes a distance; the model's recipe says which where unset"));
+  return keys;
 }
 
 }  // namespace
 
+int PolicyChoice::residuals() const {
+  return std::visit([](const auto& s) { return s.residuals; }, settings);
+}
+
 PolicyChoice choose_policy(const PolicySpec& spec, bool parity) {
-  PolicyChoice policy;
-  policy.name = spec.name;
-  policy.parity = parity;
-  if (std::find(kNames.begin(), kNames.end(), spec.name) == kNames.end())
-    fail_usage("there is no policy '{}'{}; policies are {}", spec.name, did_you_mean(spec.name, kNames), fmt::join(kNames, ", "));
-  if (spec.name != "motioncache") {
-    if (!spec.preset.empty() || !spec.values.empty())
-      fail_usage("policy {} takes no preset and no keys, found '{}'", spec.name, to_text(spec));
-    policy.attention = spec.name == "none" ? AttentionScheme::window : AttentionScheme::causal;
-    return policy;
+  std::vector<std::string> names;
+  const PolicyEntry* found = nullptr;
+  for (const PolicyEntry& e : registry()) {
+    names.push_back(e.name);
+    if (e.name == spec.name) found = &e;
   }
-  if (parity) policy.motion.shared_mask = policy.motion.last_step = policy.motion.fresh_reference = false;
-  if (spec.preset == "fast")
-    // The released code has no fast setting; this is the slow one with FlowCache's fast threshold.
-    policy.motion.threshold = 0.15;
-  else if (!spec.preset.empty() && spec.preset != "slow")
-    fail_usage("motioncache has no preset '{}'{}; presets are {}", spec.preset, did_you_mean(spec.preset, kPresets),
-               fmt::join(kPresets, ", "));
-  for (const auto& [key, value] : spec.values) apply(policy, key, value);
-  return policy;
+  if (found == nullptr)
+    fail_usage("there is no policy '{}'{}; policies are {}", spec.name, did_you_mean(spec.name, names), fmt::join(names, ", "));
+  PolicyChoice choice = found->start;
+  choice.parity = parity;
+  if (found->presets.empty() && !spec.preset.empty())
+    fail_usage("policy {} takes no preset and no keys, found '{}'", spec.name, to_text(spec));
+  if (!found->presets.empty()) {
+    const auto presets = preset_names(*found);
+    const auto preset = spec.preset.empty() ? presets.begin() : std::find(presets.begin(), presets.end(), spec.preset);
+    if (preset == presets.end())
+      fail_usage("{} has no preset '{}'{}; presets are {}", spec.name, spec.preset, did_you_mean(spec.preset, presets),
+                 fmt::join(presets, ", "));
+    choice.settings = found->presets[static_cast<size_t>(preset - presets.begin())].second;
+  }
+  if (auto* motion = std::get_if<MotionCacheSettings>(&choice.settings); motion && parity)
+    motion->shared_mask = motion->last_step = motion->fresh_reference = false;
+  const std::vector<SettingKey> keys = keys_of(choice);
+  for (const auto& [key, value] : spec.values) set_key(spec.name, keys, key, value);
+  if (const auto* tea = std::get_if<TeaCacheSettings>(&choice.settings)) choice.attention = tea->base;
+  return choice;
+}
+
+PolicyChoice choose_plan(Plan plan) {
+  PolicyChoice choice;
+  choice.name = "plan";
+  choice.attention = plan.attention;
+  choice.settings = PlanSettings{std::make_shared<const Plan>(plan), PlanReplay(plan, 1).residuals()};
+  return choice;
+}
+
+std::string describe_policies() {
+  std::string out;
+  for (const PolicyEntry& e : registry()) {
+    out += fmt::format("{:<12} {}\n", e.name, e.summary);
+    if (!e.presets.empty()) out += fmt::format("{:12} presets: {} (default {})\n", "", fmt::join(preset_names(e), ", "), e.presets[0].first);
+    PolicyChoice choice = choose_policy({e.name, "", {}}, false);
+    for (const SettingKey& key : keys_of(choice)) {
+      const std::string value = key.text();
+      out += fmt::format("{:12} {:<12} {} [{}{}]\n", "", key.name, key.help, key.expects, value.empty() ? "" : "; default: " + value);
+    }
+  }
+  return out;
+}
+
+std::function<double(double)> distance_rule(const PolicyChoice& choice, const StepModel& model) {
+  if (choice.distance.value_or(model.distance) == DistanceRule::linear) return [](double r) { return r; };
+  // 5120 is the width of the 14B models; the reference takes the 1.3B polynomial for every model.
+  const DistancePolynomial& polynomial = model.dim >= 5120 && !choice.parity ? kWan14B : kWan1_3B;
+  return [polynomial, parity = choice.parity](double r) { return parity ? polynomial(r) : polynomial.monotone(r); };
 }
 
 std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model) {
   const std::vector<double> t(timesteps.begin(), timesteps.end());
   std::vector<double> distance = relative_step_change(t, model.embedding);
-  if (choice.distance.value_or(model.distance) == DistanceRule::linear) return distance;
-  // 5120 is the width of the 14B models; the reference takes the 1.3B polynomial for every model.
-  const DistancePolynomial& polynomial = model.dim >= 5120 && !choice.parity ? kWan14B : kWan1_3B;
-  for (double& d : distance) d = choice.parity ? polynomial(d) : polynomial.monotone(d);
+  std::transform(distance.begin(), distance.end(), distance.begin(), distance_rule(choice, model));
   return distance;
 }
 
 std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model,
                                          int branches) {
-  if (choice.name != "motioncache") return std::make_unique<RecomputeAll>(branches);
-  return std::make_unique<MotionCache>(choice.motion, step_distances(choice, timesteps, model), branches);
+  const auto distances = [&] { return step_distances(choice, timesteps, model); };
+  struct Maker {
+    std::function<std::vector<double>()> distances;
+    const PolicyChoice& choice;
+    const StepModel& model;
+    int branches;
+    using Policy = std::unique_ptr<CachePolicy>;
+    Policy operator()(const RecomputeSettings&) const { return std::make_unique<RecomputeAll>(branches); }
+    Policy operator()(const TeaCacheSettings& s) const {
+      return std::make_unique<TeaCache>(s, ConditioningChange(model.embedding), distance_rule(choice, model), branches);
+    }
+    Policy operator()(const FlowCacheSettings& s) const { return std::make_unique<FlowCache>(s, distances(), branches); }
+    Policy operator()(const MotionCacheSettings& s) const { return std::make_unique<MotionCache>(s, distances(), branches); }
+    Policy operator()(const PredictSettings& s) const { return std::make_unique<Predict>(s, distances(), branches); }
+    Policy operator()(const PlanSettings& s) const { return std::make_unique<PlanReplay>(*s.plan, branches); }
+  };
+  return std::visit(Maker{distances, choice, model, branches}, choice.settings);
 }
 
 }  // namespace longtake

@@ -5,39 +5,67 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "cache/flowcache.h"
 #include "cache/motioncache.h"
+#include "cache/plan.h"
+#include "cache/predict.h"
 #include "cache/step_distance.h"
-#include "runtime/denoise.h"
+#include "cache/teacache.h"
 #include "runtime/policy_spec.h"
 
 namespace longtake {
 
-// How step changes become distances. `polynomial` is TeaCache's fit for the model's size (held monotone outside its range, except
-// in parity mode); `linear` takes the relative change of the timestep embedding itself.
-enum class DistanceRule { polynomial, linear };
-
-struct PolicyChoice {
-  std::string name;                 // none, causal, motioncache
-  AttentionScheme attention = AttentionScheme::causal;
-  MotionCacheSettings motion;       // motioncache only
-  std::optional<DistanceRule> distance;  // the model's own where unset
-  bool parity = false;
+// Of the policies that recompute everything.
+struct RecomputeSettings {
+  static constexpr int residuals = 0;
+  static std::vector<std::pair<std::string, RecomputeSettings>> presets() { return {}; }
+  std::vector<SettingKey> keys() { return {}; }
 };
 
-// Checks names, presets and keys; unknown ones are usage errors with the nearest match. Presets of motioncache: `slow` (the
-// released settings) and `fast`.
+// Of a replayed plan.
+struct PlanSettings {
+  std::shared_ptr<const Plan> plan;
+  int residuals = 0;
+  std::vector<SettingKey> keys() { return {}; }
+};
+
+struct PolicyChoice {
+  std::string name;  // none, causal, teacache, flowcache, motioncache, predict, plan
+  AttentionScheme attention = AttentionScheme::causal;
+  std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, PlanSettings>
+      settings;
+  // How step changes become distances: `polynomial` is TeaCache's fit for the model's size (held monotone outside its range, except
+  // in parity mode), `linear` the relative change of the timestep embedding itself. The model's own rule where unset.
+  std::optional<DistanceRule> distance;
+  bool parity = false;
+
+  // Computed residuals that a run keeps per token.
+  int residuals() const;
+};
+
+// Checks names, presets and keys; unknown ones are usage errors with the nearest match. A policy's first preset is its default.
 PolicyChoice choose_policy(const PolicySpec& spec, bool parity);
+
+// The replay of a plan that passed check_plan.
+PolicyChoice choose_plan(Plan plan);
+
+// Every policy with its presets, keys and their defaults, for help.
+std::string describe_policies();
 
 // What a model's steps look like to a policy.
 struct StepModel {
-  std::function<at::Tensor(double)> embedding;             // the conditioning vector of a timestep
+  std::function<at::Tensor(double)> embedding;             // the conditioning vector of a timestep; policies keep it
   DistanceRule distance = DistanceRule::polynomial;        // from the recipe
   int64_t dim = 0;                                         // selects the polynomial
 };
 
-// How far each step of the schedule lies from the one before; what adds up to motioncache's threshold.
+// From a relative change of conditioning vectors to a distance.
+std::function<double(double)> distance_rule(const PolicyChoice& choice, const StepModel& model);
+
+// How far each step of the schedule lies from the one before; what adds up to a policy's threshold.
 std::vector<double> step_distances(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model);
 
 std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model,

@@ -42,11 +42,11 @@ PlannedWork plan_window_work(const PlanInput& input, const WindowSpan& window) {
 }  // namespace
 
 std::string stats_table(const RunStats& stats) {
-  std::string out = fmt::format("{:<8}{:<7}{:<7}{:>13}{:>13}{:>9}{:>14}{:>14}\n", "window", "chunk", "phase", "recomputed",
-                                "reused", "reused %", "FLOPs spent", "FLOPs saved");
+  std::string out = fmt::format("{:<8}{:<7}{:<7}{:>12}{:>12}{:>12}{:>9}{:>14}{:>14}\n", "window", "chunk", "phase", "recomputed", "reused",
+                                "predicted", "saved %", "FLOPs spent", "FLOPs saved");
   auto line = [&](const std::string& window, const std::string& chunk, const std::string& phase, const WorkCount& count) {
-    out += fmt::format("{:<8}{:<7}{:<7}{:>13}{:>13}{:>9.1f}{:>14}{:>14}\n", window, chunk, phase, count.recomputed,
-                       count.reused, 100 * count.reused_share(), format_flops(count.flops), format_flops(count.flops_saved));
+    out += fmt::format("{:<8}{:<7}{:<7}{:>12}{:>12}{:>12}{:>9.1f}{:>14}{:>14}\n", window, chunk, phase, count.recomputed, count.reused,
+                       count.predicted, 100 * count.saved_share(), format_flops(count.flops), format_flops(count.flops_saved));
   };
   for (const auto& [key, count] : stats.by_chunk) {
     const auto& [window, chunk, phase] = key;
@@ -78,7 +78,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
     row_tokens = std::max(row_tokens, plan_window_work(input, window).max_row_tokens);
   }
   m.kv = 2 * branches * static_cast<double>(input.transformer.layers * tokens) * dim * bytes;
-  if (input.policy.name == "motioncache") m.residuals = branches * static_cast<double>(tokens) * dim * bytes;
+  m.residuals = input.policy.residuals() * branches * static_cast<double>(tokens) * dim * bytes;
   // Per token of a row: the residual stream and two temporaries in float32, q, k, v and the hidden row of the FFN.
   m.activations = branches * static_cast<double>(row_tokens) *
                   (dim * 4 * 5 + dim * bytes * 5 + static_cast<double>(input.transformer.ffn_dim) * bytes * 2);
@@ -105,7 +105,7 @@ std::string plan_report(const PlanInput& input) {
   out += fmt::format("rows: {} x {} branch{}, {} without reuse\n", rows, s.denoise.branches(),
                      s.denoise.branches() == 1 ? "" : "es", format_flops(flops));
   if (!input.preview.empty())
-    out += fmt::format("decisions by step (F full, R reused, T per token): {}\n", input.preview);
+    out += fmt::format("decisions by step (F full, R reused, P predicted, T per token, ? by row): {}\n", input.preview);
   out += fmt::format("VAE decode: {}\n", format_flops(vae_decode_flops(input.vae, s.height, s.width, s.plan.request.frames)));
   const MemoryPlan m = plan_memory(input);
   out += fmt::format("memory: peak {} (text encoder {}, then transformer {}, VAE {}, K/V {}, residuals {}, activations {}, "

@@ -12,7 +12,7 @@
 
 namespace longtake {
 
-// Tokens recomputed and reused by chunk and phase, FLOPs spent and saved, seconds by stage.
+// Tokens recomputed, reused and predicted by chunk and phase, FLOPs spent and saved, seconds by stage.
 std::string stats_table(const RunStats& stats);
 
 // What a run will hold at most, by stage, in bytes.
@@ -30,7 +30,7 @@ struct PlanInput {
   VaeSizes vae;
   int64_t text_length = 0;
   int64_t value_bytes = 4;
-  std::string preview;  // the policy's decisions by step: F full, R reused, T decided per token
+  std::string preview;  // the policy's decisions by step (CachePolicy::preview)
 };
 
 MemoryPlan plan_memory(const PlanInput& input);

@@ -1,4 +1,4 @@
-// What a run computed and what it reused: by window, chunk and phase, in tokens and FLOPs. Both branches are counted.
+// What a run computed, reused and predicted: by window, chunk and phase, in tokens and FLOPs. Both branches are counted.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,22 @@ namespace longtake {
 struct WorkCount {
   int64_t recomputed = 0;   // tokens that went through the transformer
   int64_t reused = 0;       // tokens whose residual was reused
+  int64_t predicted = 0;    // tokens whose residual was predicted
   double flops = 0;         // 2 * multiply-adds of the transformer blocks
   double flops_saved = 0;   // what computing every token would have added
 
   WorkCount& operator+=(const WorkCount& other) {
     recomputed += other.recomputed;
     reused += other.reused;
+    predicted += other.predicted;
     flops += other.flops;
     flops_saved += other.flops_saved;
     return *this;
   }
-  double reused_share() const {
-    const int64_t all = recomputed + reused;
-    return all == 0 ? 0.0 : static_cast<double>(reused) / static_cast<double>(all);
+  // Of all tokens, those that did not go through the transformer.
+  double saved_share() const {
+    const int64_t saved = reused + predicted, all = recomputed + saved;
+    return all == 0 ? 0.0 : static_cast<double>(saved) / static_cast<double>(all);
   }
 };
 

@@ -9,7 +9,7 @@
 #include "base/suggest.h"
 #include "models/weights/pickle.h"
 #include "models/weights/safetensors.h"
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 
 namespace longtake {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "models/weights/safetensors_dtype.h"
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 

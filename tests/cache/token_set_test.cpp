@@ -4,7 +4,6 @@
 #include <ATen/ops/tensor.h>
 
 #include "cache/kv_cache.h"
-#include "cache/residual.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 
@@ -56,22 +55,17 @@ TEST_CASE("K/V rows land at their tokens' places and nowhere else") {
   CHECK(KvShape{30, 2, 51000, 12, 128}.bytes(at::kBFloat16) == 2 * 9400320000LL);  // spec 9: 9.4 GB a branch
 }
 
-TEST_CASE("residuals rebuild hidden states token by token") {
+TEST_CASE("sets come back from their masks") {
   for (const auto& device : test_devices()) {
-    const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
-    ResidualCache residuals;
-    const at::Tensor x0 = at::randn({12, 5}, options), y0 = at::randn({12, 5}, options);
-    CHECK_THROWS(residuals.merge(0, 0, x0, TokenSet::none(), {}, 3, 4));
-    CHECK(at::equal(residuals.merge(0, 0, x0, TokenSet::all(), y0, 3, 4), y0));
-    const at::Tensor x1 = at::randn({12, 5}, options);
-    CHECK(at::equal(residuals.merge(0, 0, x1, TokenSet::none(), {}, 3, 4), x1 + (y0 - x0)));
-    const at::Tensor fresh = at::randn({6, 5}, options);
-    const at::Tensor mixed = residuals.merge(0, 0, x1, TokenSet::columns(longs({0, 3}).to(device)), fresh, 3, 4);
-    CHECK(at::equal(mixed.index_select(0, longs({0, 3, 4, 7, 8, 11}).to(device)), fresh));
-    CHECK(at::equal(mixed[1], (x1 + (y0 - x0))[1]));
-    // The recomputed tokens keep their new residual, the others their old one.
-    const at::Tensor again = residuals.merge(0, 0, x1, TokenSet::none(), {}, 3, 4);
-    CHECK(at::equal(again[1], mixed[1]));
-    CHECK((again - mixed).abs().max().item<float>() < 1e-6f);
+    const auto same = [&](const TokenSet& set, TokenSet::Kind kind) {
+      const TokenSet back = TokenSet::from_mask(set.mask(3, 4, device));
+      CHECK(back.kind() == kind);
+      CHECK(at::equal(back.indices(3, 4, at::kCPU), set.indices(3, 4, at::kCPU)));
+    };
+    same(TokenSet::none(), TokenSet::Kind::none);
+    same(TokenSet::all(), TokenSet::Kind::all);
+    same(TokenSet::columns(longs({0, 3})), TokenSet::Kind::columns);
+    same(TokenSet::list(longs({0, 3, 5})), TokenSet::Kind::list);
+    same(TokenSet::list(longs({1, 5, 9})), TokenSet::Kind::columns);
   }
 }

@@ -1,4 +1,4 @@
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -42,7 +42,7 @@ nlohmann::json parse_any(std::span<const uint8_t> text, const std::string& what)
   try {
     json = Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& error) {
-    fail_file("{} is not JSON ({}); incomplete download or damaged file?", what, error.what());
+    fail_file("{} is not JSON ({}); incomplete or damaged file?", what, error.what());
   }
   return json;
 }

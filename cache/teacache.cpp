@@ -1,0 +1,60 @@
+#include "cache/teacache.h"
+
+#include "base/error.h"
+
+namespace longtake {
+
+std::vector<std::pair<std::string, TeaCacheSettings>> TeaCacheSettings::presets() {
+  TeaCacheSettings fast;
+  fast.threshold = 0.3;
+  return {{"slow", {}}, {"fast", fast}};
+}
+
+std::vector<SettingKey> TeaCacheSettings::keys() {
+  return {choice_key<AttentionScheme>("base", base, {{"none", AttentionScheme::window}, {"causal", AttentionScheme::causal}},
+                                      "the policy that it skips rows of: full attention over the window, or causal chunks"),
+          number_key("threshold", threshold, 0, 1e6, "a row is computed when the accumulated change reaches this"),
+          whole_key("ret", ret, 1, 1000, "first rows of a window, which are always computed"),
+          toggle_key("last_row", last_row, "the last row of a window is always computed")};
+}
+
+void TeaCache::begin_window(int) {
+  before_ = {};
+  accumulated_ = 0;
+}
+
+void TeaCache::begin_row(const RowContext& row) {
+  row_ = {};
+  if (!before_.chunks.empty()) {
+    LONGTAKE_CHECK(row.chunks.size() == before_.chunks.size(), "expected {} chunks, found {}", before_.chunks.size(), row.chunks.size());
+    double changed = 0, size = 0;
+    for (size_t c = 0; c < row.chunks.size(); ++c) {
+      const double from = before_.chunks[c].timestep;
+      changed += static_cast<double>(row.chunks[c].frames) * change_.between(from, row.chunks[c].timestep);
+      size += static_cast<double>(row.chunks[c].frames) * change_.size(from);
+    }
+    row_.distance = distance_(changed / (size + 1e-8));
+  }
+  before_ = row;
+  if (row.row < settings_.ret || (settings_.last_row && row.row == row.rows - 1)) {
+    accumulated_ = 0;
+    return;
+  }
+  row_.phase = Phase::chunk;
+  accumulated_ += row_.distance;
+  if (accumulated_ >= settings_.threshold)
+    accumulated_ = 0;
+  else
+    row_.tokens = TokenSet::none();
+}
+
+std::vector<Decision> TeaCache::decide(const StepContext& context) {
+  Decision decision = row_;
+  if (context.prefix || (settings_.base == AttentionScheme::causal && context.step == 0)) {
+    decision.tokens = TokenSet::all();
+    decision.phase = Phase::full;
+  }
+  return std::vector<Decision>(branches_, decision);
+}
+
+}  // namespace longtake
