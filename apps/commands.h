@@ -14,6 +14,7 @@ void add_convert(CLI::App& program);
 void add_doctor(CLI::App& program);
 #ifdef LONGTAKE_VIDEO_IO
 void add_metrics(CLI::App& program);
+void add_compare(CLI::App& program);
 #endif
 
 }  // namespace longtake

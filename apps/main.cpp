@@ -44,6 +44,7 @@ int run(int argc, char** argv) {
   add_inspect(program);
   add_convert(program);
 #ifdef LONGTAKE_VIDEO_IO
+  add_compare(program);
   add_metrics(program);
 #endif
   add_doctor(program);

@@ -8,9 +8,10 @@
 
 namespace longtake {
 
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb) {
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, const std::set<std::string>& without) {
   auto given = std::make_shared<GivenOptions>();
   for (const OptionInfo& info : option_schema()) {
+    if (without.contains(info.key)) continue;
     const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
     const auto take = [given, &info](const std::string& value) {
       given->flags.push_back({info.key, value, info.flag()});

@@ -18,9 +18,8 @@
 #endif
 
 namespace longtake {
-namespace {
 
-nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
+nlohmann::ordered_json video_record(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
   nlohmann::ordered_json record;
   record["program"] = "longtake";
   record["version"] = kVersion;
@@ -30,8 +29,6 @@ nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann:
   record["settings"] = settings;
   return record;
 }
-
-}  // namespace
 
 class VideoSink::Target {
  public:
@@ -93,7 +90,7 @@ class VideoSink::Mp4 final : public Target {
 
 VideoSink::VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
   const std::filesystem::path path(options.out);
-  const auto record = record_of(options, settings);
+  const auto record = video_record(options, settings);
   if (path.extension() == ".safetensors") {
     target_ = std::make_unique<TensorFile>(path, record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return;
