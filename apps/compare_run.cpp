@@ -93,9 +93,10 @@ class Runner {
     hooks.on_frames = [&](const at::Tensor& part) { frames.push_back(to_frames(part).cpu()); };
     const PeakMemory memory(engine_.target().device);
     const OtherLoad load;
-    const double start = now();
+    const double start = now(), cpu = process_cpu_seconds();
     const RunStats stats = engine_.run(request, hooks);
     made.run.total_seconds = now() - start;
+    made.run.cpu_seconds = process_cpu_seconds() - cpu;
     made.run.other_load = load.share();
     made.run.peak_bytes = memory.bytes();
     made.run.denoise_seconds = stats.denoise_seconds, made.run.encode_seconds = stats.encode_seconds, made.run.decode_seconds = stats.decode_seconds;

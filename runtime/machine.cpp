@@ -57,16 +57,16 @@ CpuSeconds cpu_seconds() {
   return {(user + nice + system + irq + soft + steal) / tick, (idle + wait) / tick};
 }
 
-double own_seconds() {
+}  // namespace
+
+double process_cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-}  // namespace
-
-OtherLoad::OtherLoad() : own_(own_seconds()) {
+OtherLoad::OtherLoad() : own_(process_cpu_seconds()) {
   const CpuSeconds cpu = cpu_seconds();
   busy_ = cpu.busy, idle_ = cpu.idle;
 }
@@ -75,7 +75,7 @@ std::optional<double> OtherLoad::share() const {
   const CpuSeconds cpu = cpu_seconds();
   const double busy = cpu.busy - busy_, all = busy + cpu.idle - idle_;
   if (all < 0.2) return std::nullopt;  // the kernel counts in hundredths of a second
-  return std::clamp((busy - (own_seconds() - own_)) / all, 0.0, 1.0);
+  return std::clamp((busy - (process_cpu_seconds() - own_)) / all, 0.0, 1.0);
 }
 
 Machine describe_machine(const at::Device& device) {

@@ -34,6 +34,9 @@ class PeakMemory {
   bool reset_ = false;
 };
 
+// Seconds of CPU time that this process has used, all threads together.
+double process_cpu_seconds();
+
 // How much of the machine's CPU time went to other processes since construction: timings taken on a busy machine mislead.
 class OtherLoad {
  public:

@@ -39,6 +39,7 @@ struct ClipRun {
   int order = 0;               // when it ran, from 1; the warm-up is not counted
   std::string error;           // why it has no results; "" where it has
   double denoise_seconds = 0, encode_seconds = 0, decode_seconds = 0, total_seconds = 0;
+  double cpu_seconds = 0;      // of all threads, over the whole run
   WorkCount work;
   int64_t peak_bytes = 0;
   std::optional<double> other_load;  // share of the machine's CPU time that other processes had meanwhile
@@ -104,6 +105,10 @@ std::vector<double> mean_curve(const Comparison& comparison, int policy, const s
 nlohmann::ordered_json comparison_json(const Comparison& comparison);
 // A line for each run, all measures; RFC 4180, UTF-8, first line names the columns.
 std::string comparison_csv(const Comparison& comparison);
+
+// Mean share of CPU time that other programs had during the runs, and whether that is enough to distrust seconds.
+double other_load_of(const Comparison& comparison);
+bool busy_machine(const Comparison& comparison);
 
 // What a reader must know so as not to be misled: sentences in the order of weight.
 std::vector<std::string> caveats(const Comparison& comparison);

@@ -16,43 +16,57 @@ namespace {
 
 std::string policy_label(const Comparison& c, int policy) { return c.policies[policy].entry.label; }
 
-std::string times_faster(const Estimate& e) { return format_estimate(e, Unit::times); }
-
 // ---- summary
 
-// The policies with a cache that go furthest in each direction, in one sentence each.
+// How many times less a policy costs than causal: in denoising seconds, or in FLOPs where the seconds cannot be trusted.
+double gain_over_causal(const Comparison& c, int policy, int causal) {
+  if (!busy_machine(c)) return speedup_of(c, policy, causal, Timing::denoise).value;
+  return mean_of(c, causal, measure("flops")).value / mean_of(c, policy, measure("flops")).value;
+}
+
+std::string policy_sentence(const Comparison& c, int policy, int causal, const std::string& what) {
+  const std::string gain = format_value(gain_over_causal(c, policy, causal), Unit::times);
+  std::string out = fmt::format("<strong>{}</strong> {}: {}, {} PSNR and {} SSIM against causal", html_text(policy_label(c, policy)), what,
+                                busy_machine(c) ? "causal takes " + gain + " its FLOPs" : gain + " the denoising speed of causal", format_estimate(mean_of(c, policy, measure("psnr_causal")), Unit::decibel),
+                                format_estimate(mean_of(c, policy, measure("ssim_causal")), Unit::similarity));
+  const int none = c.policy_index("none");
+  if (none >= 0 && !busy_machine(c))
+    if (const Estimate speed = speedup_of(c, policy, none, Timing::denoise); speed.count > 0) out += fmt::format(" ({} the speed of none)", format_estimate(speed, Unit::times));
+  return out + ".";
+}
+
+// The policies that go furthest in each direction, a sentence each.
 std::string lead(const Comparison& c) {
   const int causal = c.policy_index("causal");
-  int fastest = -1, closest = -1;
-  double most_speed = 0, most_psnr = 0;
+  if (causal < 0 || mean_of(c, causal, measure("flops")).count == 0) return "";
+  int cheapest = -1, closest = -1;
+  double most_gain = 0, most_psnr = 0;
   for (int i = 0; i < static_cast<int>(c.policies.size()); ++i) {
-    if (c.policies[i].entry.plain("none") || i == causal) continue;
     const Estimate psnr = mean_of(c, i, measure("psnr_causal"));
-    if (causal < 0 || psnr.count == 0) continue;
-    const Estimate speed = speedup_of(c, i, causal, Timing::denoise);
-    if (fastest < 0 || speed.value > most_speed) fastest = i, most_speed = speed.value;
+    if (i == causal || c.policies[i].entry.plain("none") || psnr.count == 0) continue;
+    const double gain = gain_over_causal(c, i, causal);
+    if (cheapest < 0 || gain > most_gain) cheapest = i, most_gain = gain;
     if (closest < 0 || psnr.value > most_psnr) closest = i, most_psnr = psnr.value;
   }
-  if (fastest < 0) return "";
-  const auto sentence = [&](const char* what, int i) {
-    std::string out = fmt::format("<strong>{}</strong> {}: {} the denoising speed of causal, {} PSNR and {} SSIM against causal", html_text(policy_label(c, i)), what,
-                                  times_faster(speedup_of(c, i, causal, Timing::denoise)), format_estimate(mean_of(c, i, measure("psnr_causal")), Unit::decibel),
-                                  format_estimate(mean_of(c, i, measure("ssim_causal")), Unit::similarity));
-    if (const int none = c.policy_index("none"); none >= 0)
-      if (const Estimate speed = speedup_of(c, i, none, Timing::denoise); speed.count > 0) out += fmt::format(" ({} the speed of none)", times_faster(speed));
-    return out + ".";
-  };
-  if (most_speed <= 1) return fmt::format("<p class=\"lead\">No policy denoised faster than causal in this comparison. {}</p>\n", sentence("stays closest to causal", closest));
-  std::string out = "<p class=\"lead\">" + sentence(fastest == closest ? "is both the fastest and the closest to causal" : "is the fastest", fastest);
-  if (closest != fastest) out += " " + sentence("stays closest to causal", closest);
-  return out + "</p>\n";
+  if (cheapest < 0) return "";
+  const bool busy = busy_machine(c);
+  std::string out = "<p class=\"lead\">";
+  if (most_gain <= 1)
+    out += fmt::format("No policy {} causal in this comparison. ", busy ? "takes fewer FLOPs than" : "denoised faster than");
+  else
+    out += policy_sentence(c, cheapest, causal, fmt::format("{}{}", busy ? "takes the fewest FLOPs" : "is the fastest", cheapest == closest ? " and stays closest to causal" : "")) + " ";
+  if (closest != cheapest || most_gain <= 1) out += policy_sentence(c, closest, causal, "stays closest to causal");
+  return out + "</p>\n" + (busy ? "<p><strong>Seconds and speedups below were taken on a busy machine and are not to be trusted</strong> (see what may mislead).</p>\n" : "");
 }
 
 std::string cost_table(const Comparison& c) {
   Table table;
+  const bool on_cpu = c.machine.gpu.empty();
   table.caption = "Means over clips; in small type 95 % intervals. Speedups are seconds of the baseline divided by seconds of the policy, over the same clips.";
-  table.group("", 1), table.group("denoising, speedup against", 2), table.group("total, speedup against", 2), table.group("seconds a clip", 2), table.group("work", 3);
-  table.columns = {"policy", "none", "causal", "none", "causal", "denoise", "total", "FLOPs", "recomputed", "peak memory"};
+  table.group("", 1), table.group("denoising, speedup against", 2), table.group("total, speedup against", 2), table.group("seconds a clip", on_cpu ? 3 : 2), table.group("work", 3);
+  table.columns = {"policy", "none", "causal", "none", "causal", "denoise", "total"};
+  if (on_cpu) table.columns.push_back("CPU");
+  table.columns.insert(table.columns.end(), {"FLOPs", "recomputed", "peak memory"});
   for (int i = 0; i < static_cast<int>(c.policies.size()); ++i) {
     auto& row = table.row(policy_cell(c, i));
     for (const Timing timing : {Timing::denoise, Timing::total})
@@ -61,7 +75,9 @@ std::string cost_table(const Comparison& c) {
         row.push_back(b < 0 || b == i ? no_value() : estimate_cell(speedup_of(c, i, b, timing), Unit::times));
       }
     const auto add = [&](const char* key, Unit unit) { row.push_back(estimate_cell(mean_of(c, i, measure(key)), unit)); };
-    add("denoise_seconds", Unit::seconds), add("total_seconds", Unit::seconds), add("flops", Unit::flops), add("recomputed_share", Unit::percent), add("peak_bytes", Unit::bytes);
+    add("denoise_seconds", Unit::seconds), add("total_seconds", Unit::seconds);
+    if (on_cpu) add("cpu_seconds", Unit::seconds);
+    add("flops", Unit::flops), add("recomputed_share", Unit::percent), add("peak_bytes", Unit::bytes);
   }
   return table.html();
 }
@@ -152,7 +168,7 @@ std::string legend(const Comparison& c, const std::vector<int>& policies) {
 }
 
 std::string curve_plots(const Comparison& c) {
-  std::string out = "<div class=\"plots\">\n", keys;
+  std::string out = "<div class=\"plots\">\n";
   std::vector<int> shown;
   for (size_t b = 0; b < kBaselines.size(); ++b) {
     LinePlot plot{fmt::format("PSNR against {} by frame", kBaselines[b]), "frame", fmt::format("PSNR against {}, dB", kBaselines[b]), {}, c.borders.windows, c.borders.chunks};
@@ -165,6 +181,7 @@ std::string curve_plots(const Comparison& c) {
     if (!plot.series.empty())
       out += figure(line_svg(plot), fmt::format("Mean over clips of each frame's PSNR against {}. Dotted: chunk borders{}.{}", kBaselines[b], c.borders.windows.empty() ? "" : "; solid: window borders", identical_note(c, kBaselines[b])));
   }
+  std::sort(shown.begin(), shown.end());
   return legend(c, shown) + out + "</div>\n";
 }
 

@@ -11,24 +11,24 @@ const char* page_style() {
 --c0:#a2a9b4;--c1:#f2f4f7;--c2:#ff8a3d;--c3:#56b4e9;--c4:#3ccfa0;--c5:#e58abd;--c6:#f0c541;--c7:#9ad0f5;--c8:#b79cf0;--c9:#d98f5f}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1120px;margin:0 auto;padding:32px 24px 64px}
+main{max-width:1240px;margin:0 auto;padding:32px 24px 64px}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 4px}
 h2{font-size:1.3rem;margin:44px 0 8px;padding-top:12px;border-top:1px solid var(--line)}
 h3{font-size:1.02rem;margin:24px 0 6px}
 p{margin:8px 0;max-width:78ch}
 a{color:var(--accent)}
 .sub,.small,caption{color:var(--faint);font-size:.88rem}
+p.sub{max-width:none}
 .lead{font-size:1.08rem}
 nav{margin:14px 0 0;font-size:.92rem}
 nav a{margin-right:14px;white-space:nowrap}
 .scroll{overflow-x:auto;margin:10px 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:6px}
-th,td{padding:5px 10px;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:5px 8px;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}
 thead th{vertical-align:bottom;font-weight:600;border-bottom:2px solid var(--line)}
 thead th.group{text-align:center;border-bottom:1px solid var(--line);color:var(--faint);font-weight:500}
-th[scope=row],td.text{text-align:left;font-weight:600}
-td.text{font-weight:400;white-space:normal;min-width:14ch}
+th[scope=row]{text-align:left;font-weight:600;white-space:normal;overflow-wrap:anywhere;min-width:12rem}
 tbody tr:hover{background:var(--soft)}
 .ci{display:block;color:var(--faint);font-size:.76rem}
 .none{color:var(--faint)}
