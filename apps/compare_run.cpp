@@ -21,7 +21,7 @@
 namespace longtake {
 namespace {
 
-constexpr int kPicturedClips = 6;            // in the report; pictures are most of its size
+constexpr int kPicturedClips = 6;  // in the report; pictures are most of its size
 constexpr int64_t kStills = 5;
 constexpr double kSecondsBetweenReports = 60;
 
@@ -39,16 +39,29 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
 // A label as part of a file name.
 std::string slug(const std::string& label) {
   std::string out;
-  for (const char c : label.substr(0, 80)) out += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '=' ? c : '_';
+  for (const char c : label.substr(0, 80))
+    out += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '=' ? c : '_';
   return out;
 }
 
 class Runner {
  public:
-  Runner(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison, Progress& progress, JsonLog& log)
+  Runner(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
+         Progress& progress, JsonLog& log)
       : engine_(engine), plan_(plan), lpips_(lpips), c_(comparison), progress_(progress), log_(log) {}
 
   void run() {
+    try {
+      run_all();
+    } catch (const Error& error) {
+      // Clips that are done are not lost.
+      if (error.code() == ExitCode::interrupted && !c_.runs.empty()) write_reports();
+      throw;
+    }
+  }
+
+ private:
+  void run_all() {
     if (plan_.warmup) warm_up();
     int clip = 0;
     for (const uint64_t seed : c_.seeds)
@@ -59,7 +72,6 @@ class Runner {
       }
   }
 
- private:
   // What a run leaves in memory until its clip is measured.
   struct Made {
     ClipRun run;
@@ -85,9 +97,10 @@ class Runner {
     WorkMap work(request.settings);
     RunProgress shown(progress_, log_, request.settings, title);
     GenerateHooks hooks = shown.hooks();
-    hooks.denoise.on_decision = [&work, inner = hooks.denoise.on_decision](const DecisionRecord& record) {
+    hooks.denoise.on_decision = [&work, &made, inner = hooks.denoise.on_decision](const DecisionRecord& record) {
       inner(record);
       work.add(record);
+      made.run.tokens += record.tokens, made.run.recomputed += record.recomputed;
     };
     std::vector<at::Tensor> frames;
     hooks.on_frames = [&](const at::Tensor& part) { frames.push_back(to_frames(part).cpu()); };
@@ -99,8 +112,9 @@ class Runner {
     made.run.cpu_seconds = process_cpu_seconds() - cpu;
     made.run.other_load = load.share();
     made.run.peak_bytes = memory.bytes();
-    made.run.denoise_seconds = stats.denoise_seconds, made.run.encode_seconds = stats.encode_seconds, made.run.decode_seconds = stats.decode_seconds;
-    made.run.work = stats.total();
+    made.run.denoise_seconds = stats.denoise_seconds, made.run.encode_seconds = stats.encode_seconds,
+    made.run.decode_seconds = stats.decode_seconds;
+    made.run.flops = stats.total().flops, made.run.flops_without_reuse = made.run.flops + stats.total().flops_saved;
     made.run.share_by_step = work.by_step();
     made.heat = work.by_place();
     made.frames = at::cat(frames);
@@ -111,7 +125,8 @@ class Runner {
     const int policy = static_cast<int>(c_.policies.size()) - 1;
     try {
       Made made = generate_clip(policy, 0, c_.seeds.front(), "warm-up: ");
-      c_.warmup = fmt::format("{} on prompt 1 with seed {}, {:.1f} s", c_.policies[policy].entry.label, c_.seeds.front(), made.run.total_seconds);
+      c_.warmup = fmt::format("{} on prompt 1 with seed {}, {:.1f} s", c_.policies[policy].entry.label,
+                              c_.seeds.front(), made.run.total_seconds);
       warmup_frames_ = made.frames;
     } catch (const std::exception& error) {
       // It will fail again as a measured run, and be listed then.
@@ -133,7 +148,8 @@ class Runner {
       const int order = static_cast<int>(first_run) + i + 1;
       Made& m = made[policy];
       try {
-        m = generate_clip(policy, prompt, seed, fmt::format("run {}/{}, {}: ", order, c_.planned_runs, c_.policies[policy].entry.label));
+        m = generate_clip(policy, prompt, seed,
+                          fmt::format("run {}/{}, {}: ", order, c_.planned_runs, c_.policies[policy].entry.label));
         write_clip(m);
       } catch (const std::exception& error) {
         rethrow_interrupt(error);
@@ -144,8 +160,14 @@ class Runner {
         progress_.note(fmt::format("run {} ({}) failed: {}", order, c_.policies[policy].entry.label, m.run.error));
       }
       m.run.order = order;
-      log_.event({{"event", "run"}, {"order", order}, {"policy", c_.policies[policy].entry.label}, {"prompt", prompt}, {"seed", seed}, {"error", m.run.error},
-                  {"denoise_seconds", m.run.denoise_seconds}, {"total_seconds", m.run.total_seconds}});
+      log_.event({{"event", "run"},
+                  {"order", order},
+                  {"policy", c_.policies[policy].entry.label},
+                  {"prompt", prompt},
+                  {"seed", seed},
+                  {"error", m.run.error},
+                  {"denoise_seconds", m.run.denoise_seconds},
+                  {"total_seconds", m.run.total_seconds}});
     }
     if (warmup_frames_.defined()) {
       if (made.back().frames.defined()) c_.repeatable = at::equal(made.back().frames, warmup_frames_);
@@ -158,14 +180,22 @@ class Runner {
     for (int i = 0; i < count; ++i) c_.runs.push_back(std::move(made[(i + clip) % count].run));
   }
 
-  VideoWriterOptions writer_options(const GenerateOptions& o, const std::filesystem::path& path, const at::Tensor& frame) const {
-    return {.path = path, .width = static_cast<int>(frame.size(1)), .height = static_cast<int>(frame.size(0)), .fps = o.fps, .crf = o.crf, .preset = o.preset, .tags = {}};
+  VideoWriterOptions writer_options(const GenerateOptions& o, const std::filesystem::path& path,
+                                    const at::Tensor& frame) const {
+    return {.path = path,
+            .width = static_cast<int>(frame.size(1)),
+            .height = static_cast<int>(frame.size(0)),
+            .fps = o.fps,
+            .crf = o.crf,
+            .preset = o.preset,
+            .tags = {}};
   }
 
   void write_clip(Made& m) {
     const GenerateOptions options = options_of(m.run.policy, m.run.prompt, m.run.seed);
     const ClipRun& run = m.run;
-    m.run.video = fmt::format("videos/{}-{}-{}.mp4", clip_name(run.prompt, run.seed), run.policy + 1, slug(c_.policies[run.policy].entry.label));
+    m.run.video = fmt::format("videos/{}-{}-{}.mp4", clip_name(run.prompt, run.seed), run.policy + 1,
+                              slug(c_.policies[run.policy].entry.label));
     VideoWriterOptions writer = writer_options(options, plan_.folder / m.run.video, m.frames[0]);
     OptionSet settings = plan_.options[run.policy];
     settings.set({"prompt", options.prompt, "compare"}, SourceLevel::flag);
@@ -178,7 +208,8 @@ class Runner {
   }
 
   // Against every baseline that has a clip, except itself.
-  void measure_closeness(const Made& m, const std::vector<Made>& made, at::Tensor Made::*frames, std::array<std::optional<Closeness>, kBaselines.size()>& results) const {
+  void measure_closeness(const Made& m, const std::vector<Made>& made, at::Tensor Made::*frames,
+                         std::array<std::optional<Closeness>, kBaselines.size()>& results) const {
     std::vector<at::Tensor> references;
     std::vector<size_t> which;
     for (size_t b = 0; b < kBaselines.size(); ++b) {
@@ -206,10 +237,12 @@ class Runner {
   }
 
   std::string tile_note(const Made& m, const std::vector<Made>& made) const {
-    std::string note = fmt::format("recomputed {:.0f} %\n{:.2f} s denoising", 100 * (1 - m.run.work.reused_share()), m.run.denoise_seconds);
+    std::string note =
+        fmt::format("recomputed {:.0f} %\n{:.2f} s denoising", 100 * m.run.recomputed_share(), m.run.denoise_seconds);
     const int causal = c_.policy_index("causal");
     if (causal >= 0 && causal != m.run.policy && made[causal].run.done())
-      note += fmt::format("\n{:.2f}x causal\n{:.1f} dB to causal", made[causal].run.denoise_seconds / m.run.denoise_seconds, m.run.raw[0]->quality.pooled_psnr);
+      note += fmt::format("\n{:.2f}x causal\n{:.1f} dB to causal",
+                          made[causal].run.denoise_seconds / m.run.denoise_seconds, m.run.raw[0]->quality.pooled_psnr);
     return note;
   }
 
@@ -230,22 +263,26 @@ class Runner {
     if (video) {
       pictures.side_by_side = fmt::format("videos/side-by-side-{}.mp4", clip_name(prompt, seed));
       if (stills) pictures.poster = tile_frame(tiles, frames / 2);
-      VideoWriter out(writer_options(plan_.options.front().values(), plan_.folder / pictures.side_by_side, tile_frame(tiles, 0)));
+      VideoWriter out(
+          writer_options(plan_.options.front().values(), plan_.folder / pictures.side_by_side, tile_frame(tiles, 0)));
       for (int64_t t = 0; t < frames; ++t) out.push(tile_frame(tiles, t).unsqueeze(0));
       out.finish();
     }
     if (stills) {
-      for (int64_t i = 0; i < std::min(kStills, frames); ++i) pictures.times.push_back(frames == 1 ? 0 : i * (frames - 1) / (std::min(kStills, frames) - 1));
+      for (int64_t i = 0; i < std::min(kStills, frames); ++i)
+        pictures.times.push_back(frames == 1 ? 0 : i * (frames - 1) / (std::min(kStills, frames) - 1));
       const int causal = c_.policy_index("causal");
       const at::Tensor reference = causal >= 0 ? made[causal].frames : at::Tensor();
       if (reference.defined()) pictures.difference_from = "causal";
-      for (size_t i = 0; i < tiles.size(); ++i) pictures.strips.push_back({policies[i], film_strip(tiles[i], reference, pictures.times)});
+      for (size_t i = 0; i < tiles.size(); ++i)
+        pictures.strips.push_back({policies[i], film_strip(tiles[i], reference, pictures.times)});
     }
     pictures_.push_back(std::move(pictures));
   }
 
   void write_reports() {
-    write_text(plan_.folder / "results.json", comparison_json(c_).dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    write_text(plan_.folder / "results.json",
+               comparison_json(c_).dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     write_text(plan_.folder / "results.csv", comparison_csv(c_));
     write_text(plan_.folder / "report.html", comparison_page(c_, pictures_));
     reported_ = now();
@@ -264,7 +301,8 @@ class Runner {
 
 }  // namespace
 
-void run_comparison(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison, Progress& progress, JsonLog& log) {
+void run_comparison(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
+                    Progress& progress, JsonLog& log) {
   Runner(engine, plan, lpips, comparison, progress, log).run();
 }
 

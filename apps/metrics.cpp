@@ -1,5 +1,5 @@
-// longtake metrics A [B]: how well a clip of the demo world follows its prompt, and how close two videos or two folders of
-// videos are, as JSON.
+// longtake metrics A [B]: how well a clip of the demo world follows its prompt, and how close two videos or two folders
+// of videos are, as JSON.
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -29,7 +29,7 @@ using Json = nlohmann::ordered_json;
 struct Clip {
   at::Tensor frames;  // uint8 [T, H, W, 3]
   std::string prompt;
-  Borders borders;    // from the settings in the file; empty where it has none
+  Borders borders;  // from the settings in the file; empty where it has none
 };
 
 // The borders of windows and chunks that the settings of a generated video tell.
@@ -43,7 +43,8 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
       const auto section = settings->find("sampling");
       if (section == settings->end() || !section->is_object() || !section->contains(info.name())) continue;
       const nlohmann::json& value = (*section)[info.name()];
-      options.set({info.key, value.is_string() ? value.get<std::string>() : value.dump(), "metadata"}, SourceLevel::config);
+      options.set({info.key, value.is_string() ? value.get<std::string>() : value.dump(), "metadata"},
+                  SourceLevel::config);
     }
     options.set({"video.frames", fmt::format("{}", frames), "metadata"}, SourceLevel::config);
     return borders_of(plan_video(options.values()));
@@ -64,13 +65,15 @@ Clip clip_of(at::Tensor frames, const nlohmann::json& record) {
 Clip load_clip(const fs::path& path) {
   if (path.extension() == ".safetensors") {
     const Checkpoint file = Checkpoint::open(path);
-    if (!file.contains("frames")) fail_file("{} has no tensor 'frames'; give a video, or what generate wrote as .safetensors", path.string());
+    if (!file.contains("frames"))
+      fail_file("{} has no tensor 'frames'; give a video, or what generate wrote as .safetensors", path.string());
     const TensorInfo& info = file.info("frames");
     if (info.dtype != at::kByte || info.shape.size() != 4 || info.shape[3] != 3 || info.shape[0] < 1)
       fail_file("{}: frames must be 8-bit values [frames, height, width, 3]", path.string());
     const auto metadata = file.metadata();
     const auto record = metadata.find("longtake");
-    return clip_of(file.tensor("frames"), record == metadata.end() ? nlohmann::json() : nlohmann::json::parse(record->second, nullptr, false));
+    return clip_of(file.tensor("frames"),
+                   record == metadata.end() ? nlohmann::json() : nlohmann::json::parse(record->second, nullptr, false));
   }
   const auto record = tags_record(probe(path).tags);
   return clip_of(read_video(path), record ? *record : nlohmann::json());
@@ -111,8 +114,9 @@ Json closeness(const Clip& reference, const Clip& test, const std::optional<Lpip
 
 void check_same_shape(const fs::path& a, const Clip& x, const fs::path& b, const Clip& y) {
   if (x.frames.sizes() == y.frames.sizes()) return;
-  fail_usage("{} has {} frames of {}x{} and {} has {} of {}x{}; give two videos of one size and length", a.string(), x.frames.size(0), x.frames.size(1),
-             x.frames.size(2), b.string(), y.frames.size(0), y.frames.size(1), y.frames.size(2));
+  fail_usage("{} has {} frames of {}x{} and {} has {} of {}x{}; give two videos of one size and length", a.string(),
+             x.frames.size(0), x.frames.size(1), x.frames.size(2), b.string(), y.frames.size(0), y.frames.size(1),
+             y.frames.size(2));
 }
 
 Json video_report(const Arguments& a, const fs::path& path, const Clip& clip) {
@@ -140,13 +144,15 @@ std::set<std::string> videos_in(const fs::path& folder) {
   static const std::set<std::string> kinds{".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".safetensors"};
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_regular_file() && kinds.contains(entry.path().extension().string())) names.insert(entry.path().filename().string());
+    if (entry.is_regular_file() && kinds.contains(entry.path().extension().string()))
+      names.insert(entry.path().filename().string());
   if (names.empty()) fail_file("the folder {} holds no videos ({})", folder.string(), fmt::join(kinds, " "));
   return names;
 }
 
 // Runs `report` for every name; a file that fails is listed with its error.
-Json for_each_name(const std::set<std::string>& names, const std::function<Json(const std::string&)>& report, Json& failed) {
+Json for_each_name(const std::set<std::string>& names, const std::function<Json(const std::string&)>& report,
+                   Json& failed) {
   Json out = Json::array();
   failed = Json::array();
   for (const std::string& name : names) {
@@ -179,7 +185,9 @@ Json folder_pair_report(const Arguments& a, const std::optional<Lpips>& lpips, J
   std::set_intersection(in_a.begin(), in_a.end(), in_b.begin(), in_b.end(), std::inserter(both, both.end()));
   std::set_difference(in_a.begin(), in_a.end(), in_b.begin(), in_b.end(), std::inserter(only_a, only_a.end()));
   std::set_difference(in_b.begin(), in_b.end(), in_a.begin(), in_a.end(), std::inserter(only_b, only_b.end()));
-  if (both.empty()) fail_usage("no file name is in both {} and {} (for example {} and {}); give the same name to what belongs together", a.a, a.b, *in_a.begin(), *in_b.begin());
+  if (both.empty())
+    fail_usage("no file name is in both {} and {} (for example {} and {}); give the same name to what belongs together",
+               a.a, a.b, *in_a.begin(), *in_b.begin());
   Json out{{"a", a.a}, {"b", a.b}};
   out["pairs"] = for_each_name(
       both,
@@ -218,7 +226,8 @@ Json folder_report(const Arguments& a, Json& failed) {
 void run_metrics(const Arguments& a) {
   const c10::InferenceMode inference;
   const bool folder = fs::is_directory(a.a);
-  if (!a.b.empty() && folder != fs::is_directory(a.b)) fail_usage("{} is a {} and {} is not; give two videos or two folders", a.a, folder ? "folder" : "file", a.b);
+  if (!a.b.empty() && folder != fs::is_directory(a.b))
+    fail_usage("{} is a {} and {} is not; give two videos or two folders", a.a, folder ? "folder" : "file", a.b);
   if (!a.lpips.empty() && a.b.empty()) fail_usage("--lpips compares; give two videos or two folders");
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, at::kCPU);
@@ -228,20 +237,31 @@ void run_metrics(const Arguments& a) {
   else
     out = a.b.empty() ? video_report(a, a.a, load_clip(a.a)) : pair_report(a, lpips);
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
-  if (!failed.empty()) fail(ExitCode::partial, "{} could not be measured: {}; the output lists {} under 'failed'", failed.size() == 1 ? "a file" : fmt::format("{} files", failed.size()),
-                            failed.front()["error"].get<std::string>(), failed.size() == 1 ? "it" : "them");
+  if (!failed.empty())
+    fail(ExitCode::partial, "{} could not be measured: {}; the output lists {} under 'failed'",
+         failed.size() == 1 ? "a file" : fmt::format("{} files", failed.size()),
+         failed.front()["error"].get<std::string>(), failed.size() == 1 ? "it" : "them");
 }
 
 }  // namespace
 
 void add_metrics(CLI::App& program) {
-  auto* verb = program.add_subcommand("metrics", "How close two videos or folders are (PSNR, SSIM, LPIPS, seams), and how well a demo video follows its prompt, as JSON");
+  auto* verb = program.add_subcommand("metrics",
+                                      "How close two videos or folders are (PSNR, SSIM, LPIPS, seams), and how well a "
+                                      "demo video follows its prompt, as JSON");
   auto a = std::make_shared<Arguments>();
   verb->add_option("A", a->a, "A video, frames that generate wrote as .safetensors, or a folder of them")->required();
-  verb->add_option("B", a->b, "Another of the same kind, size and length: its closeness to A (data range 1, SSIM as scikit-image). Files of two folders belong together by name");
+  verb->add_option("B", a->b,
+                   "Another of the same kind, size and length: its closeness to A (data range 1, SSIM as "
+                   "scikit-image). Files of two folders belong together by name");
   verb->add_option("--prompt", a->prompt, "What A should show; default: the prompt in its metadata");
-  verb->add_option("--lpips", a->lpips, "TorchScript module for LPIPS, called with two float tensors [n, 3, H, W] in [-1, 1]; runs what is in it, so trust it")->type_name("FILE");
-  verb->add_option("--seams", a->seams, "Frames that begin a window, such as 97,177; default: from the settings in the file's metadata")->type_name("FRAMES");
+  verb->add_option("--lpips", a->lpips,
+                   "TorchScript module for LPIPS, called with two float tensors [n, 3, H, W] in [-1, 1]; runs what is "
+                   "in it, so trust it")
+      ->type_name("FILE");
+  verb->add_option("--seams", a->seams,
+                   "Frames that begin a window, such as 97,177; default: from the settings in the file's metadata")
+      ->type_name("FRAMES");
   verb->callback([a] { run_metrics(*a); });
 }
 

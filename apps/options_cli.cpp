@@ -8,10 +8,10 @@
 
 namespace longtake {
 
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, const std::set<std::string>& without) {
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without) {
   auto given = std::make_shared<GivenOptions>();
   for (const OptionInfo& info : option_schema()) {
-    if (without.contains(info.key)) continue;
+    if (std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
     const auto take = [given, &info](const std::string& value) {
       given->flags.push_back({info.key, value, info.flag()});

@@ -4,7 +4,8 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
-#include <set>
+#include <string>
+#include <vector>
 
 #include "runtime/options.h"
 
@@ -17,9 +18,8 @@ struct GivenOptions {
   std::string config;             // --config FILE
 };
 
-// Adds a flag for each entry of the schema, --config, --set and --help-all to the verb. Entries named in `without` get no flag: the verb
-// has its own way to say them.
-std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, const std::set<std::string>& without = {});
+// Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
+std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 
 // Flags over --set over --config over the model's recipe over built-in defaults; checked as far as single values go.
 OptionSet resolve_options(const GivenOptions& given);

@@ -36,7 +36,8 @@ std::string proc_value(const std::filesystem::path& path, std::string_view key) 
 std::string gpu_name(int index) {
   std::vector<std::filesystem::path> gpus;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", error)) gpus.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", error))
+    gpus.push_back(entry.path());
   std::sort(gpus.begin(), gpus.end());
   if (index >= 0 && index < static_cast<int>(gpus.size()))
     if (const std::string name = proc_value(gpus[index] / "information", "Model"); !name.empty()) return name;
@@ -62,7 +63,9 @@ CpuSeconds cpu_seconds() {
 double process_cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 

@@ -37,11 +37,13 @@ class PeakMemory {
 // Seconds of CPU time that this process has used, all threads together.
 double process_cpu_seconds();
 
-// How much of the machine's CPU time went to other processes since construction: timings taken on a busy machine mislead.
+// How much of the machine's CPU time went to other processes since construction: timings taken on a busy machine
+// mislead.
 class OtherLoad {
  public:
   OtherLoad();
-  // 0 (nobody else) .. 1 (all CPUs, all the time); nothing where the system does not tell, or too little time has passed.
+  // 0 (nobody else) .. 1 (all CPUs, all the time); nothing where the system does not tell, or too little time has
+  // passed.
   std::optional<double> share() const;
 
  private:

@@ -14,7 +14,8 @@ namespace {
 // What all entries share: these make the noise, the size of the pictures, or the conditions of the measurement.
 bool shared_by_all(const OptionInfo& info) {
   static constexpr std::array kTop{"model", "prompt", "out", "seed", "policy", "parity"};
-  return info.section() == "video" || info.section() == "run" || std::find(kTop.begin(), kTop.end(), info.key) != kTop.end();
+  return info.section() == "video" || info.section() == "run" ||
+         std::find(kTop.begin(), kTop.end(), info.key) != kTop.end();
 }
 
 const OptionInfo& option_named(std::string_view key, std::string_view entry) {
@@ -24,10 +25,14 @@ const OptionInfo& option_named(std::string_view key, std::string_view entry) {
   for (const OptionInfo& info : option_schema()) {
     if (!shared_by_all(info)) names.push_back(info.name());
     if (info.name() != key) continue;
-    if (found) fail_usage("policy entry '{}': '{}' may mean {} or {}; write it in full", printable(entry), printable(key), found->key, info.key);
+    if (found)
+      fail_usage("policy entry '{}': '{}' may mean {} or {}; write it in full", printable(entry), printable(key),
+                 found->key, info.key);
     found = &info;
   }
-  if (!found) fail_usage("policy entry '{}': there is no option '{}'{}", printable(entry), printable(key), did_you_mean(key, names));
+  if (!found)
+    fail_usage("policy entry '{}': there is no option '{}'{}", printable(entry), printable(key),
+               did_you_mean(key, names));
   return *found;
 }
 
@@ -67,16 +72,20 @@ PolicyEntry parse_policy_entry(std::string_view text) {
     }
     const size_t equals = word.find('=');
     if (equals == 0 || equals == std::string_view::npos)
-      fail_usage("policy entry '{}' has '{}' where an option KEY=VALUE is expected, such as causal@history=carry", printable(text), printable(word));
+      fail_usage("policy entry '{}' has '{}' where an option KEY=VALUE is expected, such as causal@history=carry",
+                 printable(text), printable(word));
     const OptionInfo& info = option_named(word.substr(0, equals), text);
     if (shared_by_all(info))
-      fail_usage("policy entry '{}': {} is the same for all policies of a comparison; give it once, outside the list", printable(text), info.key);
+      fail_usage("policy entry '{}': {} is the same for all policies of a comparison; give it once, outside the list",
+                 printable(text), info.key);
     for (const OptionAssignment& other : entry.options)
       if (other.key == info.key) fail_usage("policy entry '{}' sets {} twice", printable(text), info.key);
-    entry.options.push_back({info.key, std::string(word.substr(equals + 1)), fmt::format("policy entry '{}'", printable(text))});
+    entry.options.push_back(
+        {info.key, std::string(word.substr(equals + 1)), fmt::format("policy entry '{}'", printable(text))});
     entry.label += fmt::format("@{}={}", info.name(), word.substr(equals + 1));
   }
-  if (entry.policy.empty()) fail_usage("the list of policies has an empty entry; give for example causal,motioncache:slow");
+  if (entry.policy.empty())
+    fail_usage("the list of policies has an empty entry; give for example causal,motioncache:slow");
   return entry;
 }
 

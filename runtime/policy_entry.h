@@ -1,10 +1,10 @@
 // One entry of a list of policies that are compared: a policy's text, with generation options of its own behind it.
 //
-//   POLICY[@KEY=VALUE]...     causal     motioncache:slow     causal@history=carry     motioncache:threshold=0.2@steps=30
+//   POLICY[@KEY=VALUE]...     causal     motioncache:slow     causal@history=carry motioncache:threshold=0.2@steps=30
 //
 // `@` or white space separates the options. KEY is a key of the options schema, or the last part of one
-// ("history" for sampling.history). Options that must be the same for all entries are refused: model, prompt, seed, parity,
-// output, everything about the video and where it is computed.
+// ("history" for sampling.history). Options that must be the same for all entries are refused: model, prompt, seed,
+// parity, output, everything about the video and where it is computed.
 //
 // Entries are separated by commas or semicolons. A comma followed by KEY=VALUE goes on with the entry before it, so
 // "causal,motioncache:threshold=0.2,warmup=4" are two.

@@ -53,7 +53,8 @@ Estimate bootstrap(std::span<const int> clusters, const Statistic& statistic, co
   return estimate;
 }
 
-Estimate bootstrap_mean(std::span<const int> clusters, std::span<const double> values, const BootstrapSettings& settings) {
+Estimate bootstrap_mean(std::span<const int> clusters, std::span<const double> values,
+                        const BootstrapSettings& settings) {
   LONGTAKE_CHECK(clusters.size() == values.size(), "expected a value for each clip");
   return bootstrap(
       clusters,
@@ -65,9 +66,10 @@ Estimate bootstrap_mean(std::span<const int> clusters, std::span<const double> v
       settings);
 }
 
-Estimate bootstrap_ratio(std::span<const int> clusters, std::span<const double> numerators, std::span<const double> denominators,
-                         const BootstrapSettings& settings) {
-  LONGTAKE_CHECK(clusters.size() == numerators.size() && clusters.size() == denominators.size(), "expected two values for each clip");
+Estimate bootstrap_ratio(std::span<const int> clusters, std::span<const double> numerators,
+                         std::span<const double> denominators, const BootstrapSettings& settings) {
+  LONGTAKE_CHECK(clusters.size() == numerators.size() && clusters.size() == denominators.size(),
+                 "expected two values for each clip");
   return bootstrap(
       clusters,
       [&](std::span<const size_t> clips) {

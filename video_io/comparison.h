@@ -1,8 +1,9 @@
 // What a comparison of policies measured, and how it is summed up and written: results.json and results.csv.
 //
-// The baselines are the plain policies `none` (upstream's full attention) and `causal` (keys and values reused, no cache). Every
-// measure of closeness is against one of them with the same prompt and seed, that is from the same noise. Seconds are
-// wall-clock, FLOPs are 2 * multiply-adds of the transformer blocks over all tokens of both branches, memory is in bytes.
+// The baselines are the plain policies `none` (upstream's full attention) and `causal` (keys and values reused, no
+// cache). Every measure of closeness is against one of them with the same prompt and seed, that is from the same noise.
+// Seconds are wall-clock, FLOPs are 2 * multiply-adds of the transformer blocks over all tokens of both branches,
+// memory is in bytes.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -15,7 +16,6 @@
 
 #include "runtime/machine.h"
 #include "runtime/policy_entry.h"
-#include "runtime/run_stats.h"
 #include "video_io/bootstrap.h"
 #include "video_io/follow.h"
 #include "video_io/metrics.h"
@@ -36,14 +36,15 @@ struct Closeness {
 struct ClipRun {
   int policy = 0, prompt = 0;  // indices
   uint64_t seed = 0;
-  int order = 0;               // when it ran, from 1; the warm-up is not counted
-  std::string error;           // why it has no results; "" where it has
+  int order = 0;      // when it ran, from 1; the warm-up is not counted
+  std::string error;  // why it has no results; "" where it has
   double denoise_seconds = 0, encode_seconds = 0, decode_seconds = 0, total_seconds = 0;
-  double cpu_seconds = 0;      // of all threads, over the whole run
-  WorkCount work;
+  double cpu_seconds = 0;  // of all threads, over the whole run
+  double flops = 0, flops_without_reuse = 0;
+  int64_t recomputed = 0, tokens = 0;  // over all rows and branches
   int64_t peak_bytes = 0;
   std::optional<double> other_load;  // share of the machine's CPU time that other processes had meanwhile
-  std::string video;           // relative to the folder of the comparison
+  std::string video;                 // relative to the folder of the comparison
   // By baseline; none for the baseline itself and where the baseline has no clip.
   std::array<std::optional<Closeness>, kBaselines.size()> raw, encoded;
   SeamReport seams;
@@ -52,12 +53,15 @@ struct ClipRun {
   std::vector<double> share_by_step;
 
   bool done() const { return error.empty(); }
+  double recomputed_share() const {
+    return tokens > 0 ? static_cast<double>(recomputed) / static_cast<double>(tokens) : 0;
+  }
 };
 
 struct ComparedPolicy {
   PolicyEntry entry;
-  bool added = false;     // as a baseline, not asked for
-  bool same_noise = true; // as the baselines: it cuts the video into windows of the same lengths
+  bool added = false;      // as a baseline, not asked for
+  bool same_noise = true;  // as the baselines: it cuts the video into windows of the same lengths
 };
 
 struct Comparison {
@@ -71,13 +75,13 @@ struct Comparison {
   std::vector<uint64_t> seeds;
   Borders borders;
   int windows = 1;
-  std::string warmup;             // what ran first and is not counted; "" for nothing
-  std::optional<bool> repeatable; // whether the warm-up's frames came out the same when it ran again
-  std::string lpips;              // the file's name; "" for none
-  std::string missing_baselines;  // why a baseline is missing; "" where both are there
+  std::string warmup;              // what ran first and is not counted; "" for nothing
+  std::optional<bool> repeatable;  // whether the warm-up's frames came out the same when it ran again
+  std::string lpips;               // the file's name; "" for none
+  std::string missing_baselines;   // why a baseline is missing; "" where both are there
   int planned_runs = 0;
-  double load_seconds = 0;        // model and text encoding, not in any run
-  std::vector<ClipRun> runs;      // in the order they ran
+  double load_seconds = 0;    // model and text encoding, not in any run
+  std::vector<ClipRun> runs;  // in the order they ran
 
   int policy_index(std::string_view label) const;  // -1 for none
 };
@@ -100,7 +104,8 @@ enum class Timing { denoise, total };
 Estimate speedup_of(const Comparison& comparison, int policy, int baseline_policy, Timing timing);
 
 // The mean over clips by frame (or step); empty where no clip has it.
-std::vector<double> mean_curve(const Comparison& comparison, int policy, const std::function<const std::vector<double>*(const ClipRun&)>& values);
+std::vector<double> mean_curve(const Comparison& comparison, int policy,
+                               const std::function<const std::vector<double>*(const ClipRun&)>& values);
 
 nlohmann::ordered_json comparison_json(const Comparison& comparison);
 // A line for each run, all measures; RFC 4180, UTF-8, first line names the columns.

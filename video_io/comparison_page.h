@@ -14,12 +14,12 @@ namespace longtake {
 struct ClipPictures {
   int prompt = 0;
   uint64_t seed = 0;
-  std::string side_by_side;     // the video, relative to the page; "" for none
-  at::Tensor poster;            // uint8 [H, W, 3]: a frame of it; undefined for none
-  std::vector<int64_t> times;   // frames shown in the strips
+  std::string side_by_side;    // the video, relative to the page; "" for none
+  at::Tensor poster;           // uint8 [H, W, 3]: a frame of it; undefined for none
+  std::vector<int64_t> times;  // frames shown in the strips
   struct Strip {
     int policy;
-    at::Tensor picture;         // tiles.h, film_strip
+    at::Tensor picture;  // tiles.h, film_strip
   };
   std::vector<Strip> strips;
   std::string difference_from;  // baseline of the difference band; "" where there is none

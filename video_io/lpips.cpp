@@ -30,13 +30,16 @@ struct Lpips::Module {
   mutable torch::jit::Module module;
 };
 
-Lpips::Lpips(const std::filesystem::path& path, const at::Device& device) : device_(device), name_(path.filename().string()) {
-  if (!std::filesystem::is_regular_file(path)) fail_file("{} does not exist or is no file; give --lpips a TorchScript module", path.string());
+Lpips::Lpips(const std::filesystem::path& path, const at::Device& device)
+    : device_(device), name_(path.filename().string()) {
+  if (!std::filesystem::is_regular_file(path))
+    fail_file("{} does not exist or is no file; give --lpips a TorchScript module", path.string());
   try {
     module_ = std::make_unique<Module>(Module{torch::jit::load(path.string(), device)});
     module_->module.eval();
   } catch (const std::exception& error) {
-    fail_file("{} is not a TorchScript module ({}); save one with torch.jit.trace(...).save(FILE)", path.string(), first_line(error));
+    fail_file("{} is not a TorchScript module ({}); save one with torch.jit.trace(...).save(FILE)", path.string(),
+              first_line(error));
   }
 }
 
@@ -54,14 +57,18 @@ std::vector<double> Lpips::distance(const at::Tensor& reference, const at::Tenso
     const int64_t count = std::min(batch, frames - first);
     at::Tensor result;
     try {
-      result = module_->module.forward({pictures(reference, first, count, device_), pictures(test, first, count, device_)}).toTensor();
+      result =
+          module_->module.forward({pictures(reference, first, count, device_), pictures(test, first, count, device_)})
+              .toTensor();
     } catch (const std::exception& error) {
-      fail_file("{} failed on pictures of {}x{} ({}); it must take two float tensors [n, 3, height, width]", name_, reference.size(1),
-                reference.size(2), first_line(error));
+      fail_file("{} failed on pictures of {}x{} ({}); it must take two float tensors [n, 3, height, width]", name_,
+                reference.size(1), reference.size(2), first_line(error));
     }
     result = result.detach().to(at::kDouble).cpu();
     if (result.numel() < 1 || (result.numel() > 1 && result.size(0) != count) || (result.numel() == 1 && count > 1))
-      fail_file("{} returned {} numbers for {} pictures; it must return one distance (or one map of distances) for each", name_, result.numel(), count);
+      fail_file(
+          "{} returned {} numbers for {} pictures; it must return one distance (or one map of distances) for each",
+          name_, result.numel(), count);
     const at::Tensor each = result.reshape({count, -1}).mean(1).contiguous();
     distances.insert(distances.end(), each.data_ptr<double>(), each.data_ptr<double>() + count);
   }

@@ -10,19 +10,29 @@ namespace longtake {
 
 std::string format_value(double value, Unit unit) {
   switch (unit) {
-    case Unit::seconds: return fmt::format("{:.{}f}", value, value < 100 ? 2 : 1);
-    case Unit::times: return fmt::format("{:.2f}x", value);
-    case Unit::flops: return format_flops(value);
-    case Unit::percent: return fmt::format("{:.0f} %", 100 * value);
-    case Unit::bytes: return format_bytes(value);
-    case Unit::decibel: return fmt::format("{:.2f} dB", value);
-    case Unit::similarity: return fmt::format("{:.4f}", value);
-    case Unit::ratio: return fmt::format("{:.2f}", value);
+    case Unit::seconds:
+      return fmt::format("{:.{}f}", value, value < 100 ? 2 : 1);
+    case Unit::times:
+      return fmt::format("{:.2f}x", value);
+    case Unit::flops:
+      return format_flops(value);
+    case Unit::percent:
+      return fmt::format("{:.0f} %", 100 * value);
+    case Unit::bytes:
+      return format_bytes(value);
+    case Unit::decibel:
+      return fmt::format("{:.2f} dB", value);
+    case Unit::similarity:
+      return fmt::format("{:.4f}", value);
+    case Unit::ratio:
+      return fmt::format("{:.2f}", value);
   }
   return "";
 }
 
-std::string format_estimate(const Estimate& estimate, Unit unit) { return estimate.count == 0 ? "no value" : format_value(estimate.value, unit); }
+std::string format_estimate(const Estimate& estimate, Unit unit) {
+  return estimate.count == 0 ? "no value" : format_value(estimate.value, unit);
+}
 
 std::string no_value() { return "<span class=\"none\">–</span>"; }
 
@@ -31,7 +41,8 @@ std::string estimate_cell(const Estimate& estimate, Unit unit) {
   std::string out = format_value(estimate.value, unit);
   // Work that does not depend on the clip needs no interval.
   if (estimate.interval && format_value(estimate.interval->low, unit) != format_value(estimate.interval->high, unit))
-    out += fmt::format("<span class=\"ci\">{} – {}</span>", format_value(estimate.interval->low, unit), format_value(estimate.interval->high, unit));
+    out += fmt::format("<span class=\"ci\">{} – {}</span>", format_value(estimate.interval->low, unit),
+                       format_value(estimate.interval->high, unit));
   return out;
 }
 
@@ -46,11 +57,16 @@ std::string Table::html() const {
   out += "<thead>";
   if (!groups_.empty()) {
     out += "<tr>";
-    for (const auto& [title, span] : groups_) out += title.empty() ? fmt::format("<td colspan=\"{}\"></td>", span) : fmt::format("<th class=\"group\" scope=\"colgroup\" colspan=\"{}\">{}</th>", span, html_text(title));
+    for (const auto& [title, span] : groups_)
+      out += title.empty()
+                 ? fmt::format("<td colspan=\"{}\"></td>", span)
+                 : fmt::format("<th class=\"group\" scope=\"colgroup\" colspan=\"{}\">{}</th>", span, html_text(title));
     out += "</tr>\n";
   }
   out += "<tr>";
-  for (size_t i = 0; i < columns.size(); ++i) out += fmt::format("<th scope=\"col\"{}>{}</th>", i == 0 ? " style=\"text-align:left\"" : "", html_text(columns[i]));
+  for (size_t i = 0; i < columns.size(); ++i)
+    out +=
+        fmt::format("<th scope=\"col\"{}>{}</th>", i == 0 ? " style=\"text-align:left\"" : "", html_text(columns[i]));
   out += "</tr></thead>\n<tbody>\n";
   for (const auto& row : rows_) {
     out += "<tr><th scope=\"row\">" + row.front() + "</th>";

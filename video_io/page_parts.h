@@ -26,8 +26,8 @@ std::string policy_cell(const Comparison& comparison, int policy);  // marker an
 
 class Table {
  public:
-  std::string caption;                // plain text
-  std::vector<std::string> columns;   // plain text
+  std::string caption;               // plain text
+  std::vector<std::string> columns;  // plain text
 
   void group(std::string title, size_t columns) { groups_.emplace_back(std::move(title), columns); }
   // A new row whose first cell (HTML) names it; append the other cells to it.
@@ -43,7 +43,7 @@ class Table {
 std::string figure(const std::string& svg, const std::string& caption_html);
 
 std::string base64(const std::vector<uint8_t>& bytes);
-std::string png_uri(const at::Tensor& rgb);  // data:image/png;base64,...
+std::string png_uri(const at::Tensor& rgb);            // data:image/png;base64,...
 std::string html_text_lines(const std::string& text);  // as html_text, but lines stay lines
 
 }  // namespace longtake

@@ -1,8 +1,8 @@
 // Charts as SVG text for the report: no script, no fonts or files from outside, readable on light and dark paper.
 //
-// Colours come from CSS classes of the page around them (page_style.h): series i has class s{i mod kSeriesStyles}; axes and
-// text use the page's variables. Series also differ by marker or dash, so that colour is not needed to tell them apart. Texts are
-// escaped here. NaN in a series is a gap.
+// Colours come from CSS classes of the page around them (page_style.h): series i has class s{i mod kSeriesStyles}; axes
+// and text use the page's variables. Series also differ by marker or dash, so that colour is not needed to tell them
+// apart. Texts are escaped here. NaN in a series is a gap.
 #pragma once
 
 #include <array>

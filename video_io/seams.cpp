@@ -61,8 +61,9 @@ Borders borders_of(const WindowPlan& plan) {
     if (window.index > 0) borders.windows.push_back(window.first_frame);
     for (const ChunkSpan& chunk : split_chunks(window.latent_frames, plan.request.chunk)) {
       // Latent frame `overlap_latents` of a later window is the first that shows new frames.
-      const int64_t frame = window.index == 0 ? frames_of(chunk.first)
-                                              : window.first_frame + temporal_stride * (chunk.first - plan.overlap_latents);
+      const int64_t frame = window.index == 0
+                                ? frames_of(chunk.first)
+                                : window.first_frame + temporal_stride * (chunk.first - plan.overlap_latents);
       if (frame > window.first_frame && chunk.first > 0) borders.chunks.push_back(frame);
     }
   }
@@ -75,7 +76,8 @@ SeamReport measure_seams(const at::Tensor& frames_in, const Borders& borders) {
   for (const auto* list : {&borders.windows, &borders.chunks})
     for (const int64_t frame : *list)
       if (frame < 1 || frame >= frames.size(0))
-        fail_usage("a border at frame {} lies outside the video, which has frames 0 to {}; borders count from 1", frame, frames.size(0) - 1);
+        fail_usage("a border at frame {} lies outside the video, which has frames 0 to {}; borders count from 1", frame,
+                   frames.size(0) - 1);
   const std::vector<Step> steps = steps_of(frames);
   std::vector<double> luma, chroma;
   for (int64_t t = 1; t < static_cast<int64_t>(steps.size()); ++t) {
@@ -105,7 +107,11 @@ std::optional<MeanJump> mean_jump(const std::vector<SeamJump>& jumps) {
 
 nlohmann::ordered_json seam_json(const SeamReport& report) {
   const auto one = [](const SeamJump& jump) -> nlohmann::ordered_json {
-    return {{"frame", jump.frame}, {"luma", jump.luma}, {"chroma", jump.chroma}, {"luma_step", jump.luma_step}, {"chroma_step", jump.chroma_step}};
+    return {{"frame", jump.frame},
+            {"luma", jump.luma},
+            {"chroma", jump.chroma},
+            {"luma_step", jump.luma_step},
+            {"chroma_step", jump.chroma_step}};
   };
   nlohmann::ordered_json out;
   out["median_step"] = {{"luma", report.median_luma}, {"chroma", report.median_chroma}};

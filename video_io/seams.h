@@ -1,8 +1,8 @@
 // Jumps at the borders of windows and chunks: how much the picture changes there against how much it changes elsewhere.
 //
-// The step of frame t is the mean absolute change of all pixels from frame t - 1 to frame t, in 8-bit levels, of luma (BT.709
-// weights, full range) and of chroma (mean over Cb and Cr). A border's jump is its step divided by the median step of all
-// frames that begin neither window nor chunk: 1 means that nobody can see the border.
+// The step of frame t is the mean absolute change of all pixels from frame t - 1 to frame t, in 8-bit levels, of luma
+// (BT.709 weights, full range) and of chroma (mean over Cb and Cr). A border's jump is its step divided by the median
+// step of all frames that begin neither window nor chunk: 1 means that nobody can see the border.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,8 +26,8 @@ Borders borders_of(const WindowPlan& plan);
 
 struct SeamJump {
   int64_t frame = 0;
-  double luma = 0, chroma = 0;              // step divided by the median step elsewhere
-  double luma_step = 0, chroma_step = 0;    // 8-bit levels
+  double luma = 0, chroma = 0;            // step divided by the median step elsewhere
+  double luma_step = 0, chroma_step = 0;  // 8-bit levels
 };
 
 struct SeamReport {

@@ -19,7 +19,8 @@ const cv::Scalar kPaper(24, 26, 32), kInk(240, 240, 240), kFaint(170, 176, 186);
 
 cv::Mat picture_of(const at::Tensor& frames, int64_t t) {
   const at::Tensor frame = frames[t].cpu().contiguous();
-  return cv::Mat(static_cast<int>(frame.size(0)), static_cast<int>(frame.size(1)), CV_8UC3, frame.data_ptr<uint8_t>()).clone();
+  return cv::Mat(static_cast<int>(frame.size(0)), static_cast<int>(frame.size(1)), CV_8UC3, frame.data_ptr<uint8_t>())
+      .clone();
 }
 
 cv::Mat scaled(const cv::Mat& picture, int width, int height) {
@@ -43,7 +44,8 @@ cv::Mat heat_picture(const at::Tensor& heat, int64_t t, int width, int height) {
   return out;
 }
 
-void write(cv::Mat& canvas, const std::string& text, cv::Point baseline, int width, double size, const cv::Scalar& colour) {
+void write(cv::Mat& canvas, const std::string& text, cv::Point baseline, int width, double size,
+           const cv::Scalar& colour) {
   std::string ascii;
   for (const char c : text)
     if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) ascii += static_cast<unsigned char>(c) < 0x80 ? c : '?';
@@ -85,7 +87,8 @@ std::array<uint8_t, 3> heat_colour(double share) {
   const auto below = std::min(static_cast<size_t>(place), stops.size() - 2);
   std::array<uint8_t, 3> colour{};
   for (size_t i = 0; i < 3; ++i)
-    colour[i] = static_cast<uint8_t>(std::lround(stops[below][i] + (place - static_cast<double>(below)) * (stops[below + 1][i] - stops[below][i])));
+    colour[i] = static_cast<uint8_t>(
+        std::lround(stops[below][i] + (place - static_cast<double>(below)) * (stops[below + 1][i] - stops[below][i])));
   return colour;
 }
 
@@ -93,7 +96,8 @@ at::Tensor tile_frame(std::span<const Tile> tiles, int64_t t) {
   LONGTAKE_CHECK(!tiles.empty(), "expected a tile");
   const Grid grid(tiles.size(), tiles.front().frames);
   const int rows = (static_cast<int>(tiles.size()) + grid.columns - 1) / grid.columns;
-  cv::Mat canvas(even(rows * (grid.height + grid.gap) + grid.gap), even(grid.columns * (grid.width + grid.gap) + grid.gap), CV_8UC3, kPaper);
+  cv::Mat canvas(even(rows * (grid.height + grid.gap) + grid.gap),
+                 even(grid.columns * (grid.width + grid.gap) + grid.gap), CV_8UC3, kPaper);
   for (size_t i = 0; i < tiles.size(); ++i) {
     const Tile& tile = tiles[i];
     check_frames(tile.frames, "a tile's frames");
@@ -105,7 +109,8 @@ at::Tensor tile_frame(std::span<const Tile> tiles, int64_t t) {
         .copyTo(canvas(cv::Rect(x, y, grid.width, grid.picture_height)));
     y += grid.picture_height + grid.gap;
     const int half = grid.width / 2, half_height = grid.picture_height / 2;
-    if (tile.heat.defined()) heat_picture(tile.heat, t, half, half_height).copyTo(canvas(cv::Rect(x, y, half, half_height)));
+    if (tile.heat.defined())
+      heat_picture(tile.heat, t, half, half_height).copyTo(canvas(cv::Rect(x, y, half, half_height)));
     size_t start = 0;
     for (int line = 0; start <= tile.note.size() && line < 6; ++line) {
       const size_t end = std::min(tile.note.find('\n', start), tile.note.size());
@@ -119,11 +124,15 @@ at::Tensor tile_frame(std::span<const Tile> tiles, int64_t t) {
 at::Tensor film_strip(const Tile& tile, const at::Tensor& reference, std::span<const int64_t> times) {
   check_frames(tile.frames, "a tile's frames");
   const auto count = static_cast<int>(times.size());
-  const int height = even(static_cast<double>(tile.frames.size(1)) * kStripWidth / static_cast<double>(tile.frames.size(2))), gap = 2;
+  const int height =
+                even(static_cast<double>(tile.frames.size(1)) * kStripWidth / static_cast<double>(tile.frames.size(2))),
+            gap = 2;
   const int bands = 1 + reference.defined() + tile.heat.defined();
   cv::Mat canvas(even(bands * (height + gap)), even(count * (kStripWidth + gap)), CV_8UC3, kPaper);
   for (int i = 0; i < count; ++i) {
-    const auto at = [&](int band) { return canvas(cv::Rect(i * (kStripWidth + gap), band * (height + gap), kStripWidth, height)); };
+    const auto at = [&](int band) {
+      return canvas(cv::Rect(i * (kStripWidth + gap), band * (height + gap), kStripWidth, height));
+    };
     const cv::Mat picture = picture_of(tile.frames, times[i]);
     int band = 0;
     scaled(picture, kStripWidth, height).copyTo(at(band++));

@@ -39,7 +39,8 @@ at::Tensor WorkMap::by_place() const {
       double decisions = 0;
       for (const DecisionRecord& record : records_) {
         if (record.window != window.index || record.chunk != static_cast<int>(c)) continue;
-        LONGTAKE_CHECK(record.tokens == frames * plane, "expected {} tokens in a chunk, found {}", frames * plane, record.tokens);
+        LONGTAKE_CHECK(record.tokens == frames * plane, "expected {} tokens in a chunk, found {}", frames * plane,
+                       record.tokens);
         const TokenSet& tokens = record.decision.tokens;
         ++decisions;
         if (tokens.is_all())

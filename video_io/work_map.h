@@ -1,8 +1,8 @@
 // Where and when a run computed: shares of recomputed tokens by denoising step, and by place in the video.
 //
-// Decisions are collected while the run goes on and counted afterwards: their token lists may lie on the GPU, and reading them
-// would hold up the run that is being timed. Prefix chunks, and chunks that full attention drags along before their
-// first or after their last step, are left out of both pictures: they are context, not decisions.
+// Decisions are collected while the run goes on and counted afterwards: their token lists may lie on the GPU, and
+// reading them would hold up the run that is being timed. Prefix chunks, and chunks that full attention drags along
+// before their first or after their last step, are left out of both pictures: they are context, not decisions.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -21,7 +21,9 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 std::vector<std::string> quick_compare(const std::filesystem::path& out, const std::vector<std::string>& more) {
-  std::vector<std::string> arguments = {"compare", "-m", "demo", "-o", out, "--frames", "13", "--size", "64x64", "--steps", "6", "--chunk", "2", "--set", "sampling.ar_step=1"};
+  std::vector<std::string> arguments = {"compare",  "-m",      "demo",   "-o",    out,
+                                        "--frames", "13",      "--size", "64x64", "--steps",
+                                        "6",        "--chunk", "2",      "--set", "sampling.ar_step=1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
@@ -40,9 +42,12 @@ const Finished& finished() {
   static const Finished* const made = [] {
     auto* f = new Finished;
     f->path = f->folder / "out";
-    write_bytes(f->folder / "prompts.txt", "# comment\r\n\r\n  a red circle moves up over grass \r\nsomething <else> & more\n");
-    f->result = run_longtake(quick_compare(f->path, {"--prompts", f->folder / "prompts.txt", "--policies", "motioncache:threshold=0.2,warmup=1,phase1=1,min_ratio=0.1; causal@history=carry",
-                                                     "--set", "sampling.window=9", "--set", "sampling.overlap=5", "--json-log", f->folder / "log.jsonl"}));
+    write_bytes(f->folder / "prompts.txt",
+                "# comment\r\n\r\n  a red circle moves up over grass \r\nsomething <else> & more\n");
+    f->result = run_longtake(quick_compare(
+        f->path, {"--prompts", f->folder / "prompts.txt", "--policies",
+                  "motioncache:threshold=0.2,warmup=1,phase1=1,min_ratio=0.1; causal@history=carry", "--set",
+                  "sampling.window=9", "--set", "sampling.overlap=5", "--json-log", f->folder / "log.jsonl"}));
     if (f->result.status == 0) f->json = nlohmann::json::parse(read_bytes(f->path / "results.json"));
     std::atexit([] { delete &finished(); });
     return f;
@@ -56,7 +61,8 @@ TEST_CASE("compare writes a report, numbers and videos") {
   const Finished& f = finished();
   INFO(f.result.err);
   REQUIRE(f.result.status == 0);
-  CHECK_THAT(f.result.out, ContainsSubstring("report.html") && ContainsSubstring("motioncache:min_ratio=0.1,phase1=1,threshold=0.2,warmup=1"));
+  CHECK_THAT(f.result.out, ContainsSubstring("report.html") &&
+                               ContainsSubstring("motioncache:min_ratio=0.1,phase1=1,threshold=0.2,warmup=1"));
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(f.path)) names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
@@ -95,7 +101,8 @@ TEST_CASE("compare measures what it says") {
     INFO(run.dump(1).substr(0, 400));
     const std::string policy = run["policy"];
     CHECK(run["seconds"]["denoise"] > 0);
-    CHECK(run["seconds"]["total"].get<double>() >= run["seconds"]["denoise"].get<double>() + run["seconds"]["vae_decode"].get<double>());
+    CHECK(run["seconds"]["total"].get<double>() >=
+          run["seconds"]["denoise"].get<double>() + run["seconds"]["vae_decode"].get<double>());
     CHECK(run["flops"] > 0);
     CHECK(run["recomputed_share_by_step"].size() == 6);
     CHECK(run["seams"]["windows"].size() == 1);
@@ -104,14 +111,14 @@ TEST_CASE("compare measures what it says") {
     CHECK(run["raw_frames"].contains("against_none") == (policy != "none"));
     if (policy != "causal") CHECK(run["raw_frames"]["against_causal"]["psnr_by_frame"].size() == 13);
     CHECK(run["prompt_following"].is_null() == (run["prompt_index"] == 1));
-    const double recomputed = run["tokens"]["recomputed"], reused = run["tokens"]["reused"];
-    CHECK((reused > 0) == policy.starts_with("motioncache"));
+    const int64_t recomputed = run["tokens"]["recomputed"], all = run["tokens"]["all"];
+    CHECK((recomputed < all) == policy.starts_with("motioncache"));
     // What a policy without reuse would have computed is the work of causal.
     if (policy.starts_with("motioncache"))
       for (const auto& other : f.json["runs"])
         if (other["policy"] == "causal") {
           CHECK(std::abs(run["flops_without_reuse"].get<double>() / other["flops"].get<double>() - 1) < 1e-9);
-          CHECK(recomputed + reused == other["tokens"]["recomputed"]);
+          CHECK(all == other["tokens"]["recomputed"]);
         }
   }
 }
@@ -121,20 +128,50 @@ TEST_CASE("compare's numbers agree with generate and metrics") {
   REQUIRE(f.result.status == 0);
   const TemporaryFolder folder;
   const auto generate = [&](const std::string& policy, const std::string& name) {
-    REQUIRE(run_longtake({"generate", "-m", "demo", "-o", folder / name, "--frames", "13", "--size", "64x64", "--steps", "6", "--chunk", "2", "--set", "sampling.ar_step=1", "--set", "sampling.window=9",
-                          "--set", "sampling.overlap=5", "-p", kPrompt, "--seed", "1", "--policy", policy})
+    REQUIRE(run_longtake({"generate",
+                          "-m",
+                          "demo",
+                          "-o",
+                          folder / name,
+                          "--frames",
+                          "13",
+                          "--size",
+                          "64x64",
+                          "--steps",
+                          "6",
+                          "--chunk",
+                          "2",
+                          "--set",
+                          "sampling.ar_step=1",
+                          "--set",
+                          "sampling.window=9",
+                          "--set",
+                          "sampling.overlap=5",
+                          "-p",
+                          kPrompt,
+                          "--seed",
+                          "1",
+                          "--policy",
+                          policy})
                 .status == 0);
   };
   generate("causal", "causal.safetensors");
   generate("none", "none.safetensors");
-  const auto metrics = nlohmann::json::parse(run_longtake({"metrics", folder / "causal.safetensors", folder / "none.safetensors"}).out);
+  const auto metrics =
+      nlohmann::json::parse(run_longtake({"metrics", folder / "causal.safetensors", folder / "none.safetensors"}).out);
   const auto& run = f.json["runs"][0];
   REQUIRE(run["policy"] == "none");
-  CHECK(std::abs(metrics["against"]["psnr_pooled"].get<double>() - run["raw_frames"]["against_causal"]["psnr_pooled"].get<double>()) < 1e-9);
-  CHECK(std::abs(metrics["against"]["ssim"].get<double>() - run["raw_frames"]["against_causal"]["ssim"].get<double>()) < 1e-9);
+  CHECK(std::abs(metrics["against"]["psnr_pooled"].get<double>() -
+                 run["raw_frames"]["against_causal"]["psnr_pooled"].get<double>()) < 1e-9);
+  CHECK(std::abs(metrics["against"]["ssim"].get<double>() - run["raw_frames"]["against_causal"]["ssim"].get<double>()) <
+        1e-9);
   // The videos carry their settings, so metrics knows the border; and the encoded numbers are those of the files.
-  const auto files = nlohmann::json::parse(run_longtake({"metrics", f.path / f.json["runs"][1]["video"].get<std::string>(), f.path / run["video"].get<std::string>()}).out);
-  CHECK(std::abs(files["against"]["psnr_pooled"].get<double>() - run["encoded_frames"]["against_causal"]["psnr_pooled"].get<double>()) < 1e-9);
+  const auto files =
+      nlohmann::json::parse(run_longtake({"metrics", f.path / f.json["runs"][1]["video"].get<std::string>(),
+                                          f.path / run["video"].get<std::string>()})
+                                .out);
+  CHECK(std::abs(files["against"]["psnr_pooled"].get<double>() -
+                 run["encoded_frames"]["against_causal"]["psnr_pooled"].get<double>()) < 1e-9);
   CHECK(files["seams"]["windows"][0]["frame"] == 9);
 }
 
@@ -167,15 +204,19 @@ TEST_CASE("compare's page renders in a browser without errors, and all pictures 
   REQUIRE(f.result.status == 0);
   // A copy whose added script, run after everything is loaded, writes down what the browser made of the page.
   const auto copy = f.path / "checked.html";
-  write_bytes(copy, read_bytes(f.path / "report.html") +
-                        "<script>addEventListener('load',()=>{const q=s=>[...document.querySelectorAll(s)];const i=q('img');"
-                        "document.body.dataset.images=i.length;document.body.dataset.broken=i.filter(x=>!x.complete||!x.naturalWidth).length;"
-                        "document.body.dataset.plots=q('svg.plot').filter(x=>x.getBoundingClientRect().width>200).length;"
-                        "document.body.dataset.wide=Math.max(0,document.documentElement.scrollWidth-innerWidth);document.body.dataset.checked='yes'})</script>\n");
+  write_bytes(copy,
+              read_bytes(f.path / "report.html") +
+                  "<script>addEventListener('load',()=>{const q=s=>[...document.querySelectorAll(s)];const i=q('img');"
+                  "document.body.dataset.images=i.length;document.body.dataset.broken=i.filter(x=>!x.complete||!x."
+                  "naturalWidth).length;"
+                  "document.body.dataset.plots=q('svg.plot').filter(x=>x.getBoundingClientRect().width>200).length;"
+                  "document.body.dataset.wide=Math.max(0,document.documentElement.scrollWidth-innerWidth);document."
+                  "body.dataset.checked='yes'})</script>\n");
   const auto dom = f.folder / "dom.html", errors = f.folder / "errors.txt";
   const std::string command = fmt::format(
-      "timeout 60 {} --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir='{}' --window-size=1280,900 --enable-logging=stderr --virtual-time-budget=5000 --dump-dom 'file://{}' >'{}' 2>'{}'", browser,
-      (f.folder / "profile").string(), copy.string(), dom.string(), errors.string());
+      "timeout 60 {} --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir='{}' --window-size=1280,900 "
+      "--enable-logging=stderr --virtual-time-budget=5000 --dump-dom 'file://{}' >'{}' 2>'{}'",
+      browser, (f.folder / "profile").string(), copy.string(), dom.string(), errors.string());
   const int status = std::system(command.c_str());
   const std::string page = read_bytes(dom), log = read_bytes(errors);
   std::filesystem::remove(copy);
@@ -205,7 +246,9 @@ TEST_CASE("compare lists runs that fail and ends with exit code 6") {
   tensors["shared.weight"][piece].fill_(std::numeric_limits<float>::quiet_NaN());
   std::filesystem::remove(weights);
   save_safetensors(weights, tensors, {{"format", "pt"}});
-  const ProgramResult run = run_longtake(quick_compare(folder / "out", {"-m", folder / "model", "-p", "a purple star moves up over sand", "-p", kPrompt, "--policies", "causal", "--baselines", "listed"}));
+  const ProgramResult run =
+      run_longtake(quick_compare(folder / "out", {"-m", folder / "model", "-p", "a purple star moves up over sand",
+                                                  "-p", kPrompt, "--policies", "causal", "--baselines", "listed"}));
   INFO(run.err);
   CHECK(run.status == 6);
   CHECK_THAT(run.err, ContainsSubstring("1 of 2 runs failed"));
@@ -256,8 +299,10 @@ TEST_CASE("compare does not write over other files unless told") {
 }
 
 TEST_CASE("compare's dry run says what would run") {
-  const ProgramResult run = run_longtake({"compare", "-m", "demo", "-p", kPrompt, "-p", "another", "--policies", "motioncache:slow,causal@history=carry", "--seeds", "5,9,", "--dry-run"});
+  const ProgramResult run = run_longtake({"compare", "-m", "demo", "-p", kPrompt, "-p", "another", "--policies",
+                                          "motioncache:slow,causal@history=carry", "--seeds", "5,9,", "--dry-run"});
   INFO(run.err);
   CHECK(run.status == 0);
-  CHECK_THAT(run.out, ContainsSubstring("4 policies x 2 prompts x 2 seeds = 16 runs and a warm-up") && ContainsSubstring("none (baseline, added)") && ContainsSubstring("causal@history=carry"));
+  CHECK_THAT(run.out, ContainsSubstring("4 policies x 2 prompts x 2 seeds = 16 runs and a warm-up") &&
+                          ContainsSubstring("none (baseline, added)") && ContainsSubstring("causal@history=carry"));
 }

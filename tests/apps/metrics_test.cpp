@@ -15,7 +15,9 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-void save_clip(const std::filesystem::path& path, const at::Tensor& frames) { save_safetensors(path, {{"frames", frames}}, {}); }
+void save_clip(const std::filesystem::path& path, const at::Tensor& frames) {
+  save_safetensors(path, {{"frames", frames}}, {});
+}
 
 nlohmann::json json_of(const ProgramResult& run) {
   INFO(run.err);
@@ -31,7 +33,8 @@ TEST_CASE("metrics aligns two folders by file name and lists what has no partner
   std::filesystem::create_directories(folder / "b");
   const at::Tensor clip = smooth_clip(4, 32, 48);
   save_clip(folder / "a/same.safetensors", clip), save_clip(folder / "b/same.safetensors", clip);
-  save_clip(folder / "a/other.safetensors", clip), save_clip(folder / "b/other.safetensors", (clip.to(at::kInt) / 2).to(at::kByte));
+  save_clip(folder / "a/other.safetensors", clip),
+      save_clip(folder / "b/other.safetensors", (clip.to(at::kInt) / 2).to(at::kByte));
   save_clip(folder / "a/mine.safetensors", clip), save_clip(folder / "b/theirs.safetensors", clip);
   write_bytes(folder / "a/notes.txt", "not a video");
   const ProgramResult run = run_longtake({"metrics", folder / "a", folder / "b"});
@@ -51,7 +54,8 @@ TEST_CASE("metrics goes on past a pair that does not fit, and says so") {
   const TemporaryFolder folder;
   std::filesystem::create_directories(folder / "a");
   std::filesystem::create_directories(folder / "b");
-  for (const char* side : {"a/x.safetensors", "b/x.safetensors", "a/short.safetensors"}) save_clip(folder / side, smooth_clip(4, 32, 48));
+  for (const char* side : {"a/x.safetensors", "b/x.safetensors", "a/short.safetensors"})
+    save_clip(folder / side, smooth_clip(4, 32, 48));
   save_clip(folder / "b/short.safetensors", smooth_clip(3, 32, 48));
   write_bytes(folder / "a/broken.mp4", "no video"), write_bytes(folder / "b/broken.mp4", "no video");
   const ProgramResult run = run_longtake({"metrics", folder / "a", folder / "b"});
@@ -105,7 +109,8 @@ TEST_CASE("metrics takes LPIPS weights and borders") {
   module.save((folder / "m.pt").string());
   const at::Tensor clip = smooth_clip(6, 32, 32);
   save_clip(folder / "x.safetensors", clip), save_clip(folder / "y.safetensors", 255 - clip);
-  const auto json = json_of(run_longtake({"metrics", folder / "x.safetensors", folder / "y.safetensors", "--lpips", folder / "m.pt", "--seams", "2,4"}));
+  const auto json = json_of(run_longtake(
+      {"metrics", folder / "x.safetensors", folder / "y.safetensors", "--lpips", folder / "m.pt", "--seams", "2,4"}));
   const double expected = ((2 * clip.to(at::kDouble) - 255) / 127.5).abs().mean().item<double>();
   CHECK(std::abs(json["against"]["lpips"].get<double>() - expected) < 1e-5);
   CHECK(json["against"]["lpips_by_frame"].size() == 6);

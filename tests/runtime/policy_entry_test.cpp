@@ -37,8 +37,10 @@ TEST_CASE("entries are separated by commas, semicolons and repetition") {
   CHECK(labels({"none,causal"}) == L{"none", "causal"});
   CHECK(labels({"none; causal", "motioncache:slow"}) == L{"none", "causal", "motioncache:slow"});
   // KEY=VALUE behind a comma belongs to the policy before it.
-  CHECK(labels({"causal,motioncache:threshold=0.2,warmup=4,none"}) == L{"causal", "motioncache:threshold=0.2,warmup=4", "none"});
-  CHECK(labels({"motioncache:slow,floor=0.5;causal@history=carry,none"}) == L{"motioncache:slow,floor=0.5", "causal@history=carry", "none"});
+  CHECK(labels({"causal,motioncache:threshold=0.2,warmup=4,none"}) ==
+        L{"causal", "motioncache:threshold=0.2,warmup=4", "none"});
+  CHECK(labels({"motioncache:slow,floor=0.5;causal@history=carry,none"}) ==
+        L{"motioncache:slow,floor=0.5", "causal@history=carry", "none"});
   // A value with a colon in it is still a value.
   CHECK(labels({"future:a=b:2,c=d,none"}) == L{"future:a=b:2,c=d", "none"});
 }
@@ -67,7 +69,8 @@ TEST_CASE("only the policy itself is a baseline") {
 }
 
 TEST_CASE("what is wrong with a list is said") {
-  CHECK_THAT(error_of("causal@histry=carry"), ContainsSubstring("histry") && ContainsSubstring("did you mean 'history'"));
+  CHECK_THAT(error_of("causal@histry=carry"),
+             ContainsSubstring("histry") && ContainsSubstring("did you mean 'history'"));
   CHECK_THAT(error_of("causal@history=cary"), ContainsSubstring("history") && ContainsSubstring("cary"));
   CHECK_THAT(error_of("causal@seed=3"), ContainsSubstring("same for all"));
   CHECK_THAT(error_of("causal@frames=17"), ContainsSubstring("video.frames"));

@@ -22,7 +22,8 @@ TEST_CASE("few clips: no interval for one, one point for equal ones") {
 TEST_CASE("the same numbers give the same interval, another seed nearly the same") {
   const std::vector<int> prompts{0, 0, 1, 1, 2, 2, 3, 3};
   const std::vector<double> values{1, 2, 4, 3, 7, 6, 2, 5};
-  const Estimate a = bootstrap_mean(prompts, values), b = bootstrap_mean(prompts, values), c = bootstrap_mean(prompts, values, {.seed = 2});
+  const Estimate a = bootstrap_mean(prompts, values), b = bootstrap_mean(prompts, values),
+                 c = bootstrap_mean(prompts, values, {.seed = 2});
   CHECK(a.interval->low == b.interval->low);
   CHECK(a.interval->high == b.interval->high);
   CHECK(std::abs(a.interval->low - c.interval->low) < 0.3);
@@ -61,7 +62,8 @@ TEST_CASE("about 95 of 100 intervals hold the true mean") {
       const double prompt = normal();
       for (int s = 0; s < 3; ++s) prompts.push_back(p), values.push_back(10 + prompt + 0.5 * normal());
     }
-    const Interval i = *bootstrap_mean(prompts, values, {.resamples = 600, .seed = static_cast<uint64_t>(trial)}).interval;
+    const Interval i =
+        *bootstrap_mean(prompts, values, {.resamples = 600, .seed = static_cast<uint64_t>(trial)}).interval;
     held += i.low <= 10 && 10 <= i.high;
   }
   CHECK(held > trials * 0.90);

@@ -23,12 +23,14 @@ Closeness close(double psnr, double ssim, double lpips) {
 // Two prompts, two seeds; none 4 s, causal 2 s, a policy 1 s (plus a little by clip).
 Comparison example() {
   Comparison c;
-  c.version = "1.2.3", c.date = "2026-01-02 03:04 UTC", c.model = "demo <model>", c.device = "cpu", c.dtype = "fp32", c.command = "longtake compare 'a & b'";
+  c.version = "1.2.3", c.date = "2026-01-02 03:04 UTC", c.model = "demo <model>", c.device = "cpu", c.dtype = "fp32",
+  c.command = "longtake compare 'a & b'";
   c.machine = {"Some CPU", 2, 8'000'000'000, "", "Linux"};
   c.memory_meaning = "resident memory of the process";
   c.options = {{"sampling", {{"steps", 3}}}};
   c.frames = 2, c.height = c.width = 32, c.fps = 16, c.steps = 3;
-  for (const char* text : {"none", "causal", "motioncache:slow@history=carry"}) c.policies.push_back({parse_policy_entry(text)});
+  for (const char* text : {"none", "causal", "motioncache:slow@history=carry"})
+    c.policies.push_back({parse_policy_entry(text)});
   c.policies[0].added = true;
   c.prompts = {"a red, \"quoted\" circle", "two\nlines <b>"};
   c.seeds = {1, 18446744073709551615u};
@@ -44,7 +46,8 @@ Comparison example() {
         run.policy = policy, run.prompt = prompt, run.seed = seed, run.order = ++order;
         run.denoise_seconds = (policy == 0 ? 4 : policy == 1 ? 2 : 1) + 0.1 * prompt;
         run.total_seconds = run.denoise_seconds + 0.5, run.decode_seconds = 0.5;
-        run.work = {policy == 2 ? 50 : 100, policy == 2 ? 50 : 0, policy == 0 ? 4e12 : policy == 1 ? 2e12 : 1e12, policy == 2 ? 1e12 : 0};
+        run.recomputed = policy == 2 ? 50 : 100, run.tokens = 100;
+        run.flops = policy == 0 ? 4e12 : policy == 1 ? 2e12 : 1e12, run.flops_without_reuse = policy == 0 ? 4e12 : 2e12;
         run.peak_bytes = 1'000'000'000;
         run.video = "videos/x.mp4";
         if (policy != 1) run.raw[0] = close(30 + prompt, 0.9, 0.1), run.encoded[0] = close(28 + prompt, 0.88, 0.12);
@@ -147,7 +150,8 @@ TEST_CASE("what may mislead is said when it applies") {
   c.lpips = "", c.warmup = "", c.repeatable = false, c.policies[2].same_noise = false;
   c.missing_baselines = "There is no baseline none.";
   for (ClipRun& run : c.runs) run.other_load = 0.4;
-  for (const char* part : {"LPIPS was not measured", "no warm-up", "bit for bit", "same noise", "no baseline none", "busy: other programs had 40 %"})
+  for (const char* part : {"LPIPS was not measured", "no warm-up", "bit for bit", "same noise", "no baseline none",
+                           "busy: other programs had 40 %"})
     CHECK_THAT(text(), ContainsSubstring(part));
 }
 
@@ -155,7 +159,8 @@ TEST_CASE("the page is well formed, self-contained, and shows everything") {
   Comparison c = example();
   c.runs[4].error = "<img src=x onerror=alert(1)>";
   ClipPictures clip;
-  clip.prompt = 1, clip.seed = 1, clip.side_by_side = "videos/side.mp4", clip.times = {0, 1}, clip.difference_from = "causal";
+  clip.prompt = 1, clip.seed = 1, clip.side_by_side = "videos/side.mp4", clip.times = {0, 1},
+  clip.difference_from = "causal";
   clip.poster = smooth_clip(1, 16, 24)[0];
   clip.strips.push_back({2, smooth_clip(1, 16, 24)[0]});
   const std::string page = comparison_page(c, {clip});
@@ -164,12 +169,16 @@ TEST_CASE("the page is well formed, self-contained, and shows everything") {
     INFO(none);
     CHECK(page.find(none) == std::string::npos);
   }
-  for (const char* id : {"summary", "cost", "time", "work", "pictures", "seams", "follow", "encoded", "runs", "method"}) {
+  for (const char* id :
+       {"summary", "cost", "time", "work", "pictures", "seams", "follow", "encoded", "runs", "method"}) {
     CHECK_THAT(page, ContainsSubstring(fmt::format("<section id=\"{}\">", id)));
     CHECK_THAT(page, ContainsSubstring(fmt::format("href=\"#{}\"", id)));
   }
-  CHECK_THAT(page, ContainsSubstring("motioncache:slow@history=carry") && ContainsSubstring("demo &lt;model&gt;") && ContainsSubstring("prefers-color-scheme:dark"));
-  CHECK_THAT(page, ContainsSubstring("<img class=\"strip\"") && ContainsSubstring("src=\"data:image/png;base64,iVBOR") && ContainsSubstring("poster=\"data:image/png"));
+  CHECK_THAT(page, ContainsSubstring("motioncache:slow@history=carry") && ContainsSubstring("demo &lt;model&gt;") &&
+                       ContainsSubstring("prefers-color-scheme:dark"));
+  CHECK_THAT(page, ContainsSubstring("<img class=\"strip\"") &&
+                       ContainsSubstring("src=\"data:image/png;base64,iVBOR") &&
+                       ContainsSubstring("poster=\"data:image/png"));
   CHECK_THAT(page, ContainsSubstring("2.00x") || ContainsSubstring("1.95x"));
   CHECK_THAT(page, ContainsSubstring("failed: &lt;img"));
 }
@@ -190,7 +199,8 @@ TEST_CASE("identical clips are named, not drawn") {
   Comparison c = example();
   for (ClipRun& run : c.runs)
     if (run.policy == 2) run.raw[0] = close(kMaxPsnr, 1, 0), run.raw[0]->quality.pooled_psnr = kMaxPsnr;
-  CHECK_THAT(comparison_page(c, {}), ContainsSubstring("Not drawn, as identical to causal: motioncache:slow@history=carry"));
+  CHECK_THAT(comparison_page(c, {}),
+             ContainsSubstring("Not drawn, as identical to causal: motioncache:slow@history=carry"));
 }
 
 TEST_CASE("base64") {

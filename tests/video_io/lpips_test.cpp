@@ -36,7 +36,8 @@ std::string error_of(const std::filesystem::path& path, ExitCode code) {
 TEST_CASE("a module gives one distance a frame, whether it returns numbers or maps") {
   const TemporaryFolder folder;
   const at::Tensor a = smooth_clip(37, 16, 24), b = (a.to(at::kInt) / 2).to(at::kByte);
-  for (const char* body : {"    return (a - b).abs().mean([1, 2, 3])\n", "    return (a - b).abs().mean([1, 2, 3], True)\n", "    return (a - b).abs()\n"}) {
+  for (const char* body : {"    return (a - b).abs().mean([1, 2, 3])\n",
+                           "    return (a - b).abs().mean([1, 2, 3], True)\n", "    return (a - b).abs()\n"}) {
     const Lpips lpips(save_module(folder, "m.pt", body), at::kCPU);
     CHECK(lpips.name() == "m.pt");
     const std::vector<double> distance = lpips.distance(a, b);
@@ -50,7 +51,11 @@ TEST_CASE("a module gives one distance a frame, whether it returns numbers or ma
 
 TEST_CASE("the module sees values from -1 to 1, colour planes first") {
   const TemporaryFolder folder;
-  const Lpips lpips(save_module(folder, "m.pt", "    return a[:, 0].min().reshape([1]).expand([a.size(0)]) + 10 * (a.size(1) - 3) + 10 * (a.size(3) - 24)\n"), at::kCPU);
+  const Lpips lpips(
+      save_module(
+          folder, "m.pt",
+          "    return a[:, 0].min().reshape([1]).expand([a.size(0)]) + 10 * (a.size(1) - 3) + 10 * (a.size(3) - 24)\n"),
+      at::kCPU);
   at::Tensor clip = smooth_clip(2, 16, 24);
   clip.select(3, 0).fill_(0);
   for (const double value : lpips.distance(clip, clip)) CHECK(value == -1);
@@ -64,8 +69,13 @@ TEST_CASE("files that are no such module are refused") {
   std::string cut = read_bytes(save_module(folder, "m.pt", "    return a.mean([1, 2, 3])\n"));
   write_bytes(folder / "cut.pt", cut.substr(0, cut.size() / 2));
   CHECK_THAT(error_of(folder / "cut.pt", ExitCode::bad_file), ContainsSubstring("TorchScript"));
-  CHECK_THAT(error_of(save_module(folder, "raises.pt", "    return a.reshape([7])\n"), ExitCode::bad_file), ContainsSubstring("must take two"));
-  CHECK_THAT(error_of(save_module(folder, "scalar.pt", "    return (a - b).mean()\n"), ExitCode::bad_file), ContainsSubstring("1 numbers for 3 pictures"));
-  CHECK_THAT(error_of(save_module(folder, "list.pt", "    return [a, b]\n"), ExitCode::bad_file), ContainsSubstring("must take two"));
-  CHECK_THAT(error_of(save_module(folder, "nan.pt", "    return a.mean([1, 2, 3]) / 0.0 - b.mean([1, 2, 3]) / 0.0\n"), ExitCode::numerical), ContainsSubstring("not finite"));
+  CHECK_THAT(error_of(save_module(folder, "raises.pt", "    return a.reshape([7])\n"), ExitCode::bad_file),
+             ContainsSubstring("must take two"));
+  CHECK_THAT(error_of(save_module(folder, "scalar.pt", "    return (a - b).mean()\n"), ExitCode::bad_file),
+             ContainsSubstring("1 numbers for 3 pictures"));
+  CHECK_THAT(error_of(save_module(folder, "list.pt", "    return [a, b]\n"), ExitCode::bad_file),
+             ContainsSubstring("must take two"));
+  CHECK_THAT(error_of(save_module(folder, "nan.pt", "    return a.mean([1, 2, 3]) / 0.0 - b.mean([1, 2, 3]) / 0.0\n"),
+                      ExitCode::numerical),
+             ContainsSubstring("not finite"));
 }

@@ -13,7 +13,9 @@ namespace longtake {
 inline std::string markup_fault(std::string_view text) {
   constexpr std::array<std::string_view, 4> empty_tags{"meta", "link", "img", "br"};
   std::vector<std::string> open;
-  const auto at_place = [&](size_t i, const std::string& what) { return what + " at '" + std::string(text.substr(i, 60)) + "'"; };
+  const auto at_place = [&](size_t i, const std::string& what) {
+    return what + " at '" + std::string(text.substr(i, 60)) + "'";
+  };
   for (size_t i = 0; i < text.size();) {
     if (text[i] == '&') {
       const size_t end = text.find(';', i);
@@ -37,7 +39,8 @@ inline std::string markup_fault(std::string_view text) {
       for (; i < text.size() && (quoted || text[i] != '>'); ++i) {
         if (text[i] == '"') quoted = !quoted;
         if (text[i] == '<') return at_place(start, "a < inside a tag");
-        if (!quoted && text[i] == '=' && text.substr(i + 1, 1) != "\"") return at_place(start, "an attribute without quotes");
+        if (!quoted && text[i] == '=' && text.substr(i + 1, 1) != "\"")
+          return at_place(start, "an attribute without quotes");
       }
       if (i >= text.size()) return at_place(start, "an open tag");
       self = text[i - 1] == '/';

@@ -11,7 +11,8 @@ using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
 
 TEST_CASE("ticks are round, inside, and evenly spaced") {
-  for (const auto& [low, high] : {std::pair{0.0, 1.0}, std::pair{-3.2, 17.9}, std::pair{1e-6, 3e-6}, std::pair{26.1, 26.4}, std::pair{0.0, 3.4e12}}) {
+  for (const auto& [low, high] : {std::pair{0.0, 1.0}, std::pair{-3.2, 17.9}, std::pair{1e-6, 3e-6},
+                                  std::pair{26.1, 26.4}, std::pair{0.0, 3.4e12}}) {
     const auto ticks = axis_ticks(low, high, 6);
     INFO(low << " to " << high << ": " << ticks.size());
     CHECK(ticks.size() >= 3);
@@ -30,8 +31,10 @@ TEST_CASE("ticks are round, inside, and evenly spaced") {
 TEST_CASE("drawings are well formed whatever the labels and numbers are") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::string nasty = "<script>alert('x')</script>\"&\x01";
-  const std::string scatter = scatter_svg({nasty, "x", nasty, {{nasty, 0, 1e12, 30, Interval{29, 31}}, {"b", 13, 1e12, 30, {}}, {"c", 2, 0, 30, {}}}});
-  const std::string line = line_svg({nasty, "x", "y", {{nasty, 1, {1, nan, 3, 4}}, {"flat", 2, {5, 5, 5, 5}}}, {2}, {1, 3}});
+  const std::string scatter = scatter_svg(
+      {nasty, "x", nasty, {{nasty, 0, 1e12, 30, Interval{29, 31}}, {"b", 13, 1e12, 30, {}}, {"c", 2, 0, 30, {}}}});
+  const std::string line =
+      line_svg({nasty, "x", "y", {{nasty, 1, {1, nan, 3, 4}}, {"flat", 2, {5, 5, 5, 5}}}, {2}, {1, 3}});
   const std::string strip = strip_svg({nasty, "step", {{nasty, {0, 0.5, 1}}, {"short", {1}}}});
   for (const std::string& svg : {scatter, line, strip, marker_svg(7)}) {
     INFO(svg);

@@ -28,7 +28,9 @@ int64_t count(const at::Tensor& picture, std::array<uint8_t, 3> rgb) {
 TEST_CASE("a side-by-side frame holds every picture and its heat map") {
   for (const size_t n : {size_t{1}, size_t{2}, size_t{5}, size_t{9}}) {
     std::vector<Tile> tiles;
-    for (size_t i = 0; i < n; ++i) tiles.push_back(tile("policy ü " + std::to_string(i), static_cast<uint8_t>(60 + 15 * i), static_cast<float>(i) / 8));
+    for (size_t i = 0; i < n; ++i)
+      tiles.push_back(
+          tile("policy ü " + std::to_string(i), static_cast<uint8_t>(60 + 15 * i), static_cast<float>(i) / 8));
     const at::Tensor frame = tile_frame(tiles, 4);
     CHECK(frame.size(0) % 2 == 0);
     CHECK(frame.size(1) % 2 == 0);
@@ -44,7 +46,8 @@ TEST_CASE("a side-by-side frame holds every picture and its heat map") {
 }
 
 TEST_CASE("large pictures are made smaller, and times past the end show the last frame") {
-  const std::vector<Tile> tiles{{"a", "", at::zeros({2, 720, 1280, 3}, at::kByte), {}}, {"b", "", at::zeros({2, 720, 1280, 3}, at::kByte), {}}};
+  const std::vector<Tile> tiles{{"a", "", at::zeros({2, 720, 1280, 3}, at::kByte), {}},
+                                {"b", "", at::zeros({2, 720, 1280, 3}, at::kByte), {}}};
   CHECK(tile_frame(tiles, 0).size(1) <= 1936);
   CHECK(at::equal(tile_frame(tiles, 1), tile_frame(tiles, 7)));
 }

@@ -46,7 +46,10 @@ TEST_CASE("shares by place lie at the latent frame of the video") {
   WorkMap map(settings());
   for (int step = 0; step < 4; ++step) {
     map.add(record(0, 2, step, step < 2 ? TokenSet::all() : column(3)));
-    map.add(record(1, 1, step, step == 0 ? TokenSet::all() : step == 1 ? TokenSet::list(at::tensor({int64_t{1}}, at::kLong)) : TokenSet::none()));
+    map.add(record(1, 1, step,
+                   step == 0   ? TokenSet::all()
+                   : step == 1 ? TokenSet::list(at::tensor({int64_t{1}}, at::kLong))
+                               : TokenSet::none()));
   }
   const at::Tensor place = map.by_place();
   REQUIRE(place.sizes() == at::IntArrayRef({5, 2, 2}));
