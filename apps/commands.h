@@ -18,6 +18,7 @@ void add_plan(CLI::App& program);
 void add_metrics(CLI::App& program);
 void add_batch(CLI::App& program);
 void add_vbench(CLI::App& program);
+void add_compare(CLI::App& program);
 #endif
 
 }  // namespace longtake

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   add_inspect(program);
   add_convert(program);
 #ifdef LONGTAKE_VIDEO_IO
+  add_compare(program);
   add_metrics(program);
   add_vbench(program);
 #endif

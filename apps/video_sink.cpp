@@ -19,9 +19,8 @@
 #endif
 
 namespace longtake {
-namespace {
 
-nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
+nlohmann::ordered_json video_record(const GenerateOptions& options, const nlohmann::ordered_json& settings) {
   nlohmann::ordered_json record;
   record["program"] = "longtake";
   record["version"] = kVersion;
@@ -31,8 +30,6 @@ nlohmann::ordered_json record_of(const GenerateOptions& options, const nlohmann:
   record["settings"] = settings;
   return record;
 }
-
-}  // namespace
 
 class VideoSink::Target {
  public:
@@ -93,7 +90,7 @@ class VideoSink::Mp4 final : public Target {
 #endif
 
 VideoSink::VideoSink(const GenerateOptions& options, const nlohmann::ordered_json& settings)
-    : record_(std::make_unique<nlohmann::ordered_json>(record_of(options, settings))) {
+    : record_(std::make_unique<nlohmann::ordered_json>(video_record(options, settings))) {
   const std::filesystem::path path(options.out);
   if (path.extension() == ".safetensors") {
     target_ = std::make_unique<TensorFile>(path);

@@ -14,6 +14,9 @@
 
 namespace longtake {
 
+// What a video says about its making (video_io/metadata.h): program, version, prompt, seed, settings.
+nlohmann::ordered_json video_record(const GenerateOptions& options, const nlohmann::ordered_json& settings);
+
 class VideoSink {
  public:
   // Checks that the output can be written. Errors: usage for an unknown extension, bad_file for the place.

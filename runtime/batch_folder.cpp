@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/pending_file.h"
 #include "base/utf8.h"
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 #include "runtime/batch_names.h"
 
 namespace longtake {

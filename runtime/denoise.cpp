@@ -71,7 +71,7 @@ class WindowLoop {
   };
 
   // Where every chunk is computed in every row, the rows of the last one are of no more use.
-  bool needs_kv() const { return settings_.attention == AttentionScheme::causal || policy_.reuses(); }
+  bool needs_kv() const { return settings_.attention == AttentionScheme::causal || policy_.residuals() > 0; }
 
   State state(int row) const {
     State state;

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "video_io/frames.h"
 
-#include <ATen/TensorOperators.h>
+#include <opencv2/imgproc.hpp>
 
 #include <algorithm>
 #include <array>
@@ -13,35 +13,58 @@
 namespace longtake {
 namespace {
 
-constexpr int kWindow = 11;
+constexpr int kWindow = 11, kMargin = kWindow / 2;
 
-std::array<double, kWindow> gaussian_window() {
-  std::array<double, kWindow> weights;
-  for (int i = 0; i < kWindow; ++i) weights[i] = std::exp(-0.5 * std::pow((i - kWindow / 2) / 1.5, 2));
-  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-  for (double& weight : weights) weight /= sum;
+const cv::Mat& gaussian_window() {
+  static const cv::Mat weights = [] {
+    cv::Mat w(kWindow, 1, CV_64F);
+    for (int i = 0; i < kWindow; ++i) w.at<double>(i) = std::exp(-0.5 * std::pow((i - kMargin) / 1.5, 2));
+    return cv::Mat(w / cv::sum(w)[0]);
+  }();
   return weights;
 }
 
-// Weighted mean under the window along one dimension, which shrinks by 10: shifted sums run alike on every device.
-at::Tensor blur(const at::Tensor& image, int64_t dim) {
-  static const std::array<double, kWindow> weights = gaussian_window();
-  const int64_t length = image.size(dim) - kWindow + 1;
-  at::Tensor sum = image.narrow(dim, 0, length) * weights[0];
-  for (int i = 1; i < kWindow; ++i) sum.add_(image.narrow(dim, i, length), weights[i]);
-  return sum;
+// Weighted mean under the window; the border, where the window hangs over, is cut.
+cv::Mat blur(const cv::Mat& image) {
+  cv::Mat blurred;
+  cv::sepFilter2D(image, blurred, CV_64F, gaussian_window(), gaussian_window(), {-1, -1}, 0, cv::BORDER_REPLICATE);
+  return blurred(cv::Rect(kMargin, kMargin, image.cols - 2 * kMargin, image.rows - 2 * kMargin));
 }
 
-at::Tensor blur(const at::Tensor& image) { return blur(blur(image, 0), 1); }
+// What SSIM needs of one frame alone.
+struct Moments {
+  cv::Mat image;         // double, 0..1, three channels
+  cv::Mat mean, square;  // blurred image and blurred squared image
+};
 
-double ssim_of(const at::Tensor& x, const at::Tensor& y) {
+Moments moments_of(const at::Tensor& frames, int64_t t) {
+  const cv::Mat bytes(static_cast<int>(frames.size(1)), static_cast<int>(frames.size(2)), CV_8UC3,
+                      frames.data_ptr<uint8_t>() + t * frames.stride(0));
+  Moments m;
+  bytes.convertTo(m.image, CV_64F, 1.0 / 255);
+  m.mean = blur(m.image);
+  m.square = blur(m.image.mul(m.image));
+  return m;
+}
+
+double squared_error(const Moments& x, const Moments& y) {
+  const double norm = cv::norm(x.image, y.image, cv::NORM_L2);
+  return norm * norm / static_cast<double>(x.image.total() * 3);
+}
+
+double ssim_of(const Moments& x, const Moments& y) {
   constexpr double c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;
-  const at::Tensor mean_x = blur(x), mean_y = blur(y);
-  const at::Tensor mean_xy = mean_x * mean_y, mean_xx = mean_x * mean_x, mean_yy = mean_y * mean_y;
-  const at::Tensor covariance = blur(x * y) - mean_xy;
-  const at::Tensor variances = blur(x * x) + blur(y * y) - mean_xx - mean_yy;
-  const at::Tensor map = (2 * mean_xy + c1) * (2 * covariance + c2) / ((mean_xx + mean_yy + c1) * (variances + c2));
-  return map.mean().item<double>();
+  const cv::Mat product = blur(x.image.mul(y.image));
+  double sum = 0;
+  for (int row = 0; row < product.rows; ++row) {
+    const double *mx = x.mean.ptr<double>(row), *my = y.mean.ptr<double>(row), *sx = x.square.ptr<double>(row),
+                 *sy = y.square.ptr<double>(row), *xy = product.ptr<double>(row);
+    for (int i = 0; i < product.cols * 3; ++i) {
+      const double mean_xy = mx[i] * my[i], means = mx[i] * mx[i] + my[i] * my[i];
+      sum += (2 * mean_xy + c1) * (2 * (xy[i] - mean_xy) + c2) / ((means + c1) * (sx[i] + sy[i] - means + c2));
+    }
+  }
+  return sum / static_cast<double>(product.total() * 3);
 }
 
 double psnr_of(double mean_squared_error) {
@@ -52,9 +75,7 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-}  // namespace
-
-FrameQuality compare_frames(const at::Tensor& reference, const at::Tensor& test) {
+void check_pair(const at::Tensor& reference, const at::Tensor& test) {
   check_frames(reference, "the reference frames");
   check_frames(test, "the tested frames");
   if (reference.sizes() != test.sizes())
@@ -65,18 +86,42 @@ FrameQuality compare_frames(const at::Tensor& reference, const at::Tensor& test)
   if (reference.size(0) < 1 || reference.size(1) < kWindow || reference.size(2) < kWindow)
     fail_usage("cannot compare {} frames of {}x{}: SSIM needs a frame and sides of at least {} pixels",
                reference.size(0), reference.size(2), reference.size(1), kWindow);
-  FrameQuality quality;
-  std::vector<double> errors;
-  for (int64_t t = 0; t < reference.size(0); ++t) {
-    const at::Tensor x = reference[t].to(at::kDouble) / 255, y = test[t].to(at::kDouble) / 255;
-    errors.push_back((x - y).square().mean().item<double>());
-    quality.psnr.push_back(psnr_of(errors.back()));
-    quality.ssim.push_back(ssim_of(x, y));
+}
+
+}  // namespace
+
+std::vector<FrameQuality> compare_frames(std::span<const at::Tensor> references, const at::Tensor& test_in) {
+  for (const at::Tensor& reference : references) check_pair(reference, test_in);
+  if (references.empty()) return {};
+  const at::Tensor test = test_in.cpu().contiguous();
+  std::vector<at::Tensor> against;
+  for (const at::Tensor& reference : references) against.push_back(reference.cpu().contiguous());
+
+  const auto frames = static_cast<size_t>(test.size(0));
+  std::vector<FrameQuality> result(against.size());
+  std::vector<std::vector<double>> errors(against.size(), std::vector<double>(frames));
+  for (FrameQuality& quality : result) quality.psnr.resize(frames), quality.ssim.resize(frames);
+  cv::parallel_for_(cv::Range(0, static_cast<int>(frames)), [&](const cv::Range& range) {
+    for (int t = range.start; t < range.end; ++t) {
+      const Moments x = moments_of(test, t);
+      for (size_t r = 0; r < against.size(); ++r) {
+        const Moments y = moments_of(against[r], t);
+        errors[r][t] = squared_error(x, y);
+        result[r].psnr[t] = psnr_of(errors[r][t]);
+        result[r].ssim[t] = ssim_of(x, y);
+      }
+    }
+  });
+  for (size_t r = 0; r < against.size(); ++r) {
+    result[r].mean_psnr = mean(result[r].psnr);
+    result[r].mean_ssim = mean(result[r].ssim);
+    result[r].pooled_psnr = psnr_of(mean(errors[r]));
   }
-  quality.mean_psnr = mean(quality.psnr);
-  quality.mean_ssim = mean(quality.ssim);
-  quality.pooled_psnr = psnr_of(mean(errors));
-  return quality;
+  return result;
+}
+
+FrameQuality compare_frames(const at::Tensor& reference, const at::Tensor& test) {
+  return compare_frames(std::span(&reference, 1), test).front();
 }
 
 }  // namespace longtake

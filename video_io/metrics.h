@@ -1,6 +1,6 @@
 // How close two videos are: PSNR and SSIM, frame by frame.
 //
-// Frames: uint8 [T, H, W, 3], same shape, any device; values are taken as 0..1 (data range 1) in float64.
+// Frames: uint8 [T, H, W, 3], same shape, any device; values are taken as 0..1 (data range 1) in float64, on the CPU.
 // PSNR: 10 log10(1 / MSE) over all three channels of a frame, at most kMaxPsnr (identical frames have an infinite one,
 // which would swallow every mean). SSIM: Gaussian window of 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03, population
 // covariance, per channel, averaged over channels and over the *valid* area: what
@@ -11,6 +11,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <vector>
 
 namespace longtake {
@@ -24,5 +25,8 @@ struct FrameQuality {
 };
 
 FrameQuality compare_frames(const at::Tensor& reference, const at::Tensor& test);
+
+// The same against several references at once: what depends on the tested frames alone is computed once.
+std::vector<FrameQuality> compare_frames(std::span<const at::Tensor> references, const at::Tensor& test);
 
 }  // namespace longtake

@@ -1,14 +1,20 @@
 #include "video_io/metrics.h"
 
 #include "base/error.h"
+#include "models/weights/checkpoint.h"
 #include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/flip.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 using namespace longtake;
 
@@ -55,6 +61,41 @@ TEST_CASE("PSNR and SSIM agree with scikit-image") {
   CHECK(std::abs(quality.mean_psnr - (psnr[0] + psnr[1] + psnr[2] + psnr[3]) / 4) < 1e-9);
   const double pooled = (std::pow(10, -psnr[0] / 10) + std::pow(10, -psnr[1] / 10) + std::pow(10, -psnr[2] / 10)) / 4;
   CHECK(std::abs(quality.pooled_psnr + 10 * std::log10(pooled)) < 1e-9);
+}
+
+TEST_CASE("PSNR and SSIM agree with scikit-image and torchmetrics on natural film") {
+  // tests/data/metrics/make_metrics.py made the clips and the numbers.
+  const auto folder = std::filesystem::path(LONGTAKE_SOURCE_DIR) / "tests/data/metrics";
+  const at::Tensor reference = Checkpoint::open(folder / "reference.safetensors").tensor("frames");
+  const at::Tensor test = Checkpoint::open(folder / "test.safetensors").tensor("frames");
+  std::ifstream file(folder / "golden.json");
+  const auto golden = nlohmann::json::parse(file);
+  const FrameQuality quality = compare_frames(reference, test);
+  REQUIRE(quality.psnr.size() == golden["psnr"].size());
+  for (size_t t = 0; t < quality.psnr.size(); ++t) {
+    CHECK(std::abs(quality.psnr[t] - golden["psnr"][t].get<double>()) < 1e-9);
+    CHECK(std::abs(quality.ssim[t] - golden["ssim"][t].get<double>()) < 1e-9);
+    CHECK(std::abs(quality.ssim[t] - golden["torchmetrics_ssim"][t].get<double>()) < 1e-9);
+  }
+  CHECK(std::abs(quality.pooled_psnr - golden["psnr_pooled"].get<double>()) < 1e-9);
+}
+
+TEST_CASE("several references at once give what each gives alone, in any layout") {
+  const at::Tensor a = smooth_clip(3, 24, 32), b = (a.to(at::kInt) / 2).to(at::kByte), c = a.flip(2);
+  const std::vector<at::Tensor> references{b, c};
+  const auto together = compare_frames(references, a);
+  REQUIRE(together.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    const FrameQuality alone = compare_frames(references[i], a), swapped = compare_frames(a, references[i]);
+    CHECK(together[i].psnr == alone.psnr);
+    CHECK(together[i].ssim == alone.ssim);
+    CHECK(std::abs(swapped.mean_ssim - alone.mean_ssim) < 1e-12);
+    CHECK(std::abs(swapped.pooled_psnr - alone.pooled_psnr) < 1e-12);
+  }
+  // Frames that are not contiguous: every second one of a longer clip.
+  const at::Tensor longer = smooth_clip(6, 24, 32);
+  CHECK(compare_frames(longer.slice(0, 0, 6, 2), longer.slice(0, 0, 6, 2).contiguous()).mean_psnr == kMaxPsnr);
+  CHECK(compare_frames(std::span<const at::Tensor>{}, a).empty());
 }
 
 TEST_CASE("videos that cannot be compared are usage errors") {

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 #include "runtime/batch_file.h"
 #include "runtime/batch_names.h"
 #include "runtime/options_yaml.h"

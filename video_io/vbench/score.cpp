@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
-#include "models/weights/strict_json.h"
+#include "base/strict_json.h"
 #include "video_io/vbench/protocol.h"
 
 namespace longtake {
