@@ -71,9 +71,11 @@ class Generation {
       }
     });
     const State state = folder_->window(made.windows - 1);
-    policy_.load(state, device_);
-    noise_.load(state);
     stats_.load(state);
+    if (made.windows < static_cast<int>(settings_.plan.windows.size())) {
+      policy_.load(state, device_);
+      noise_.load(state);
+    }
     state.check_all_read();
     return made.windows;
   }
@@ -174,12 +176,13 @@ class Generation {
 
   void finish_window(const WindowSpan& window, const at::Tensor& latents) {
     if (folder_) {
-      // What a policy forgets between windows need not be written.
-      if (window.index + 1 < static_cast<int>(settings_.plan.windows.size())) policy_.begin_window(window.index + 1);
       State state;
-      policy_.save(state);
-      noise_.save(state);
       stats_.save(state);
+      if (window.index + 1 < static_cast<int>(settings_.plan.windows.size())) {
+        policy_.begin_window(window.index + 1);  // what a policy forgets between windows need not be written
+        policy_.save(state);
+        noise_.save(state);
+      }
       folder_->save_window(window.index, state);
     }
     if (hooks_.on_latents) hooks_.on_latents(window, latents);

@@ -14,13 +14,17 @@
 namespace longtake {
 namespace {
 
-constexpr int64_t kSide = 16, kFrames = 3;  // latent pixels and frames of a fitting clip
+constexpr int64_t kSide = 128, kFrames = 5;  // of a fitting clip: pixels, frames
+constexpr double kRidge = 1e-3;  // in units of the variance that latents have
 constexpr uint64_t kSeed = 0x70726576;
 
-// Random latents that are constant over squares of `scale` latent pixels: pictures have large areas, noise has none.
-at::Tensor patches(int64_t channels, int64_t scale) {
-  const at::Tensor coarse = normal(kSeed, static_cast<uint64_t>(scale), {kFrames, channels, kSide / scale, kSide / scale});
-  return at::upsample_nearest2d(coarse, {kSide, kSide}).permute({1, 0, 2, 3}).contiguous();
+// Random colours that are constant over squares of `square` pixels, [3, kFrames, kSide, kSide] in [-1, 1]: half of them change
+// from the first frame to the others.
+at::Tensor patches(int64_t square) {
+  const at::Tensor coarse = normal(kSeed, static_cast<uint64_t>(square), {2, 3, kSide / square, kSide / square}).clamp(-1, 1);
+  const at::Tensor fine = at::upsample_nearest2d(coarse, {kSide, kSide}).unsqueeze(2);  // [2, 3, 1, kSide, kSide]
+  const at::Tensor first = fine[0], later = at::cat({fine[0].narrow(2, 0, kSide / 2), fine[1].narrow(2, kSide / 2, kSide / 2)}, 2);
+  return at::cat({first, later.expand({3, kFrames - 1, kSide, kSide})}, 1);
 }
 
 // [C, n, h, w] -> [n * h * w, C], float32 on the CPU.
@@ -40,10 +44,10 @@ at::Tensor latent_colours(const at::Tensor& frames) {
 LatentPreview::LatentPreview(const WanVae& vae) {
   const int64_t channels = vae.sizes().z_dim;
   std::vector<at::Tensor> inputs, outputs;
-  for (const int64_t scale : {1, 4, 16}) {
-    const at::Tensor latents = patches(channels, scale).to(vae.device());
-    inputs.push_back(as_rows(latents));
-    outputs.push_back(as_rows(latent_colours(vae.decode(latents.unsqueeze(0)).squeeze(0))));
+  for (const int64_t square : {8, 16, 32, 128}) {
+    const at::Tensor latents = vae.encode(patches(square).unsqueeze(0).to(vae.device()));
+    inputs.push_back(as_rows(latents.squeeze(0)));
+    outputs.push_back(as_rows(latent_colours(vae.decode(latents).squeeze(0))));
   }
   const at::Tensor x = at::cat(inputs).contiguous(), y = at::cat(outputs).contiguous();
   using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -51,7 +55,10 @@ LatentPreview::LatentPreview(const WanVae& vae) {
   a.leftCols(channels) = Eigen::Map<const Rows>(x.const_data_ptr<float>(), x.size(0), channels).cast<double>();
   a.rightCols(1).setOnes();
   const Eigen::MatrixXd b = Eigen::Map<const Rows>(y.const_data_ptr<float>(), y.size(0), 3).cast<double>();
-  const Rows solution = (a.transpose() * a).ldlt().solve(a.transpose() * b).cast<float>();
+  // A little ridge: a channel that does not vary on these clips must not get a weight of any size.
+  Eigen::MatrixXd normal_matrix = a.transpose() * a;
+  normal_matrix.diagonal().array() += kRidge * static_cast<double>(x.size(0));
+  const Rows solution = normal_matrix.ldlt().solve(a.transpose() * b).cast<float>();
   map_ = at::empty({channels + 1, 3}, at::kFloat);
   std::copy_n(solution.data(), solution.size(), map_.mutable_data_ptr<float>());
 }

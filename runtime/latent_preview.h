@@ -1,7 +1,7 @@
 // Small pictures straight from latents, without the VAE: each latent pixel's channels become a colour by a linear map.
 //
 // The map is the least-squares solution [C + 1, 3] between latents and the colours that the VAE decodes them to, each the mean
-// over the latent pixel's 8 x 8 pixels and 4 frames. It is fitted once on seeded random latents of several scales, so it belongs
+// over the latent pixel's 8 x 8 pixels and 4 frames. It is fitted on the latents of seeded clips of coloured squares, so it belongs
 // to the VAE alone and is the same in every run.
 #pragma once
 

@@ -2,7 +2,7 @@
 //
 // "out.mp4.run/" holds run.json (run_record.h), a lock, and records (record_store.h):
 //   chunk_WWW_CCC    "latents" [C, F, h, w] float32: chunk C of window W, clean
-//   window_WWW       window W is finished: state of policy, noise and statistics behind it
+//   window_WWW       window W is finished: statistics, and state of policy and noise for the next one
 //   prefix_WWW       "latents" [C, P, h, w] float32: what window W took over (re-encoded history; absent for carried history)
 //   state_WWW_RRRR   everything needed to go on behind row R of window W; only the newest is kept
 // beside files that can be made again: video.mp4 (what is decoded so far) and preview_*.png. A file "finished" says that

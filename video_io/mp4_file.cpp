@@ -61,6 +61,9 @@ void Mp4File::write(AVPacket& packet, AVRational time_base) {
 
 void Mp4File::cut() {
   checked(av_interleaved_write_frame(output_.get(), nullptr));
+  // The muxer takes the first of these for the index alone.
+  if (!index_written_) checked(av_write_frame(output_.get(), nullptr));
+  index_written_ = true;
   checked(av_write_frame(output_.get(), nullptr));
   avio_flush(output_->pb);
   checked(output_->pb->error);

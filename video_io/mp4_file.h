@@ -35,6 +35,7 @@ class Mp4File {
   std::filesystem::path shown_;
   AvOutput output_;
   AVStream* track_ = nullptr;
+  bool index_written_ = false;  // of a file in fragments
 };
 
 // The packets of an mp4 in a new one with its index in front and these tags, nothing encoded again.

@@ -37,6 +37,8 @@ std::string other_value(const OptionInfo& info) {
       return "18446744073709551615";
     case OptionKind::size:
       return "128x256";
+    case OptionKind::bytes:
+      return "1.5MB";
     case OptionKind::seconds:
       return "7.4s";
   }
@@ -61,11 +63,12 @@ TEST_CASE("every field has exactly one option") {
   const GenerateOptions o;
   const auto& [model, prompt, negative, out, seed, policy, plan, parity, size, frames, duration, fps, crf, preset, steps,
                guidance, shift, window, overlap, chunk, ar_step, addnoise, history, device, dtype, decode_latents,
-               threads, json_log, record_plan, dry_run] = o;
+               threads, json_log, record_plan, dry_run, resume, overwrite_run, keep_run, preview, checkpoint_budget] = o;
   const std::set<const void*> fields = {
       &model,    &prompt,  &negative, &out,   &seed,           &policy,  &parity,   &size,    &frames, &duration,
       &fps,      &crf,     &preset,   &steps, &guidance,       &shift,   &window,   &overlap, &chunk,  &ar_step,
-      &addnoise, &history, &device,   &dtype, &decode_latents, &threads, &json_log, &dry_run, &plan,   &record_plan};
+      &addnoise, &history, &device,   &dtype, &decode_latents, &threads, &json_log, &dry_run,
+      &resume,   &overwrite_run, &keep_run, &preview, &checkpoint_budget, &plan, &record_plan};
   std::set<const void*> reached;
   for (const OptionInfo& info : option_schema()) CHECK(reached.insert(address(o, info)).second);
   CHECK(reached == fields);
@@ -302,4 +305,23 @@ TEST_CASE("the plan follows frames or duration") {
   o.duration = 10;
   CHECK(longtake::plan_video(o, &note).request.frames == 241);
   CHECK(note == "10 s at 24 fps is 240.0 frames; the nearest that fits is 241 (10.04 s)");
+}
+
+TEST_CASE("sizes in bytes are read with their units and printed with the largest that fits") {
+  const OptionInfo& info = *find_option("run.checkpoint_budget");
+  const auto printed = [&](const std::string& text) {
+    GenerateOptions o;
+    longtake::parse_option(o, info, text, "test");
+    return option_text(o, info);
+  };
+  CHECK(printed("2GB") == "2GB");
+  CHECK(printed("1.5 GB") == "1500MB");
+  CHECK(printed("1000000") == "1MB");
+  CHECK(printed("12345B") == "12345B");
+  CHECK(printed("12kB") == "12kB");
+  CHECK(printed("0") == "0");
+  for (const std::string text : {"", "GB", "-1MB", "1XB", "1e300GB", "nan", "inf", "1 2MB", "2PB"}) {
+    INFO(text);
+    CHECK_THROWS_AS(printed(text), longtake::Error);
+  }
 }

@@ -36,7 +36,7 @@ class World {
     vae_ = std::make_unique<WanVae>(source, make_vae_sizes(4, {1, 2, 4, 4}, 1, {false, true, true}));
     settings.plan = plan_windows({.frames = 41, .window_frames = 25, .overlap_frames = 9, .chunk = 2});
     settings.height = 32;
-    settings.width = 48;
+    settings.width = 32;
     settings.steps = 4;
     settings.ar_step = 2;
     settings.denoise.prefix_noise = 200;
@@ -101,11 +101,11 @@ void check_equal(const Output& a, const Output& b) {
   CHECK(a.total.flops == b.total.flops);
 }
 
-// Stops behind every row in turn, resumes, and expects the bits of the uninterrupted run.
-void check_all_rows(const World& world) {
+// Stops behind every row, or every third, resumes, and expects the bits of the uninterrupted run.
+void check_rows(const World& world, int every) {
   const Output whole = world.run(nullptr);
-  REQUIRE(whole.frames.size(1) == 41);
-  for (int stop = 1; stop < whole.rows; ++stop) {
+  REQUIRE(whole.frames.size(1) == world.settings.plan.request.frames);
+  for (int stop = 1; stop < whole.rows; stop += every) {
     INFO("stopped after row " << stop << " of " << whole.rows);
     const TemporaryFolder folder;
     int first = 0;
@@ -136,7 +136,7 @@ std::string refused(const std::function<void()>& call) {
 TEST_CASE("decoding ahead and keeping a folder change no bit") {
   World world;
   world.settings.history = GENERATE(History::reencode, History::carry);
-  world.settings.decode_latents = GENERATE(1, 3, 5);
+  world.settings.decode_latents = GENERATE(1, 3);
   const Output plain = world.run(nullptr);
   world.settings.decode_ahead = true;
   check_equal(plain, world.run(nullptr));
@@ -146,10 +146,13 @@ TEST_CASE("decoding ahead and keeping a folder change no bit") {
 
 TEST_CASE("a run stopped behind any row goes on to the same bits") {
   World world;
-  world.settings.decode_ahead = true;
-  SECTION("causal") {}
+  int every = 3;
+  SECTION("causal") { world.settings.decode_ahead = true; }
   SECTION("none") { world.policy = "none"; }
-  SECTION("motioncache") { world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1"; }
+  SECTION("motioncache") {
+    world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+    every = 1;
+  }
   SECTION("carried history") {
     world.settings.history = History::carry;
     world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
@@ -160,7 +163,7 @@ TEST_CASE("a run stopped behind any row goes on to the same bits") {
     world.settings.plan = plan_windows({.frames = 41, .window_frames = 25, .overlap_frames = 13, .chunk = 2});
     CHECK(world.settings.plan.windows.size() == 3);
   }
-  check_all_rows(world);
+  check_rows(world, every);
 }
 
 TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
@@ -168,7 +171,7 @@ TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
   world.parity = true;
   world.settings.plan = plan_windows({.frames = 25, .window_frames = 17, .overlap_frames = 9, .chunk = 1, .whole_chunks = true});
   world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
-  check_all_rows(world);
+  check_rows(world, 2);
 }
 
 TEST_CASE("a state that does not fit the budget is announced, and the window starts again") {
@@ -257,7 +260,7 @@ TEST_CASE("damaged folders are refused with what is wrong") {
   CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_000_009"); }), ContainsSubstring("chunk 9"));
   CHECK_THAT(message([&] { copy("window_000", "window_002"); }), ContainsSubstring("window 1 is missing"));
   CHECK_THAT(message([&] { copy("prefix_001", "prefix_000"); }), ContainsSubstring("window 0 has no prefix"));
-  CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_000_003"); }), ContainsSubstring("'latents' should be Float [16, 1, 4, 6]"));
+  CHECK_THAT(message([&] { copy("chunk_000_000", "chunk_000_003"); }), ContainsSubstring("'latents' should be Float [16, 1, 4, 4]"));
   CHECK_THAT(message([&] { copy("window_000", "chunk_000_001"); }), ContainsSubstring("chunk_000_001.safetensors: 'latents' is missing"));
   std::string state;
   for (const auto& entry : fs::directory_iterator(good))
@@ -292,7 +295,7 @@ TEST_CASE("a state of other shape is refused before anything is computed") {
     run->save_state(0, 2, state);
   }
   const auto run = RunFolder::open(folder / "x.run", RunFolder::Access::write);
-  CHECK_THAT(refused([&] { world.run(run.get()); }), ContainsSubstring("'latents' should be Float [16, 7, 4, 6]"));
+  CHECK_THAT(refused([&] { world.run(run.get()); }), ContainsSubstring("'latents' should be Float [16, 7, 4, 4]"));
 }
 
 TEST_CASE("what an interrupted writer left is cleared away") {

@@ -2,6 +2,7 @@
 #include "runtime/run_record.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tests/catch.h"
 
 using namespace longtake;
@@ -97,7 +98,7 @@ TEST_CASE("every option either may differ or is refused by name") {
       CHECK_THAT(message, ContainsSubstring("was begun with 41"));
     } else {
       CHECK_THAT(message, ContainsSubstring(info.key) && ContainsSubstring("'" + other.at(info.key) + "'") &&
-                              ContainsSubstring("'" + begun.options.at(info.key) + "'") && ContainsSubstring("--flag"));
+                              ContainsSubstring("'" + printable(begun.options.at(info.key)) + "'") && ContainsSubstring("--flag"));
     }
   }
 }
