@@ -2,9 +2,13 @@
 
 #include <fmt/ranges.h>
 
+#include <yaml-cpp/anchor.h>
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <fstream>
 #include <set>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/suggest.h"
@@ -39,18 +43,44 @@ void check_size(size_t bytes, size_t max_bytes, const std::string& origin) {
     fail_file("{}: larger than {} KiB, which is more than such a file may hold", origin, max_bytes >> 10);
 }
 
+// Stops a parse that goes on without reading on: every event but the few of the document itself needs a byte or more of text.
+class EventLimit final : public YAML::EventHandler {
+ public:
+  EventLimit(size_t bytes, const std::string& origin) : left_(3 * bytes + 16), origin_(origin) {}
+  void OnDocumentStart(const YAML::Mark& mark) override { count(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { count(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { count(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string&) override { count(mark); }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { count(mark); }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { count(mark); }
+  void OnMapEnd() override {}
+
+ private:
+  void count(const YAML::Mark& mark) {
+    if (left_-- == 0) fail_file("{} line {}: is not YAML", origin_, mark.line + 1);
+  }
+
+  size_t left_;
+  const std::string& origin_;
+};
+
 // The one document, null where there is none.
 YAML::Node load_document(const std::string& text, const std::string& origin, size_t max_bytes) {
   check_size(text.size(), max_bytes, origin);
   if (!is_utf8(text)) fail_file("{}: is not UTF-8 text", origin);
-  std::vector<YAML::Node> documents;
   try {
-    documents = YAML::LoadAll(text);
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    EventLimit limit(text.size(), origin);
+    const bool any = parser.HandleNextDocument(limit);
+    // Not LoadAll: on some malformed texts yaml-cpp 0.7 finds one empty document after the other, without end.
+    if (any && parser.HandleNextDocument(limit)) fail_usage("{}: one YAML document expected, found more", origin);
+    return any ? YAML::Load(text) : YAML::Node();
   } catch (const YAML::Exception& error) {
     fail_file("{} line {}: is not YAML ({})", origin, error.mark.line + 1, error.msg);
   }
-  if (documents.size() > 1) fail_usage("{}: one YAML document expected, found {}", origin, documents.size());
-  return documents.empty() ? YAML::Node() : documents[0];
 }
 
 }  // namespace

@@ -120,6 +120,11 @@ TEST_CASE("slips in a list are refused with their line") {
   CHECK_THAT(refused([&] { prompts("a", random); }), ContainsSubstring("--seed"));
 }
 
+TEST_CASE("texts that the YAML library never finishes are refused") {
+  // Found by fuzzing: a comma outside brackets makes one empty document after the other.
+  for (const std::string text : {"- !sa\n,\n!ng_e", ",", "- a\n,", "}", "- a\n]"}) CHECK_THROWS_AS(jobs(text), Error);
+}
+
 TEST_CASE("what single values cannot show is refused before anything is made") {
   const TemporaryFolder folder;
   const auto read = [&](const std::string& name, const std::string& text) {

@@ -214,7 +214,7 @@ TEST_CASE("YAML mistakes are named with their line") {
   CHECK(message("prompt: {a: b}") == "run.yaml line 1: prompt must be a single value, found a mapping");
   CHECK(message("prompt: a\nprompt: b\n") == "run.yaml line 2: the key 'prompt' is there twice");
   CHECK(message("- a\n- b\n") == "run.yaml: 'key: value' lines expected, found a list");
-  CHECK(message("prompt: a\n---\nprompt: b\n") == "run.yaml: one YAML document expected, found 2");
+  CHECK(message("prompt: a\n---\nprompt: b\n") == "run.yaml: one YAML document expected, found more");
   CHECK(message("run: {dry_run: 1}") == "run.yaml line 1: run.dry_run must be true or false, found '1'");
   CHECK(message("video: {size: 540x960}") ==
         "run.yaml line 1: video.size must be HEIGHTxWIDTH in multiples of 16 from 16 to 8192, such as 544x960, found "
