@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "runtime/kv_choice.h"
 #include "runtime/options_yaml.h"
 #include "runtime/policies.h"
 #include "runtime/recipe.h"
@@ -42,7 +43,8 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
       [&verb] {
         for (CLI::Option* option : verb.get_options())
           if (option->get_group().empty()) option->group("More options");
-        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}", describe_policies()));
+        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}\nK/V compression (--kv NAME[:KEY=VALUE...]):\n{}",
+                                describe_policies(), describe_kv()));
         throw CLI::CallForHelp();
       },
       "Show every option");

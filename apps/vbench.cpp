@@ -222,7 +222,7 @@ void print_scores(const std::string& results, const std::string& other, bool as_
   if (!scores.missing.empty()) fail(ExitCode::partial, "{} of 16 dimensions are missing; longtake vbench script prints the commands", scores.missing.size());
 }
 
-void add_plan(CLI::App& vbench) {
+void add_plan_verb(CLI::App& vbench) {
   auto* verb = vbench.add_subcommand("plan", "Say what an export shall hold: writes DIR/meta/plan.yaml and prints counts, time and disk");
   verb->footer("Example: longtake vbench plan --info VBench_full_info.json -o vbench/ -m skyreels-v2-df-1.3b-540p --policy motioncache:slow");
   struct Arguments {
@@ -316,7 +316,7 @@ void add_score(CLI::App& vbench) {
 void add_vbench(CLI::App& program) {
   auto* vbench = program.add_subcommand("vbench", "Export videos for VBench and VBench-Long, check folders, and compute scores");
   vbench->require_subcommand(1);
-  add_plan(*vbench);
+  add_plan_verb(*vbench);
   add_run(*vbench);
   add_check(*vbench);
   add_script(*vbench);

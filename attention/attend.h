@@ -17,9 +17,10 @@ struct KeyRange {
 };
 
 // q [n, heads, width]; k, v [rows, kv_heads, width], kv_heads divides heads; same dtype and device.
-// Returns [n, heads, width] = softmax(q k^T / sqrt(width)) v over the key rows [begin, end).
+// Returns [n, heads, width] = softmax(q k^T / sqrt(width) + bias) v over the key rows [begin, end).
+// bias [rows] float, or undefined for none: added to every logit of a key, in all heads; it is rounded to q's dtype.
 // Throws Error(internal) with expected and found for any other shape, dtype or an empty range.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys);
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys, const at::Tensor& bias = {});
 
 // The same with all rows of k as keys.
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);

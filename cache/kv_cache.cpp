@@ -1,6 +1,7 @@
 #include "cache/kv_cache.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
 
@@ -10,20 +11,54 @@ namespace longtake {
 
 void KvLayer::write(int64_t start, int64_t frames, int64_t plane, const TokenSet& set, const at::Tensor& keys,
                     const at::Tensor& values) {
-  LONGTAKE_CHECK(start >= 0 && start + frames * plane <= k.size(0), "expected rows [{}, {}) within {}", start,
-                 start + frames * plane, k.size(0));
+  LONGTAKE_CHECK(start >= first && start + frames * plane <= end(), "expected rows [{}, {}) within [{}, {})", start,
+                 start + frames * plane, first, end());
   LONGTAKE_CHECK(keys.size(0) == set.count(frames, plane) && values.size(0) == keys.size(0), "expected {} rows, found {}",
                  set.count(frames, plane), keys.size(0));
   if (set.is_none()) return;
   if (set.is_all()) {
-    k.narrow(0, start, keys.size(0)).copy_(keys);
-    v.narrow(0, start, values.size(0)).copy_(values);
+    k.narrow(0, start - first, keys.size(0)).copy_(keys);
+    v.narrow(0, start - first, values.size(0)).copy_(values);
     return;
   }
-  const at::Tensor rows = set.indices(frames, plane, k.device()) + start;
+  const at::Tensor rows = set.indices(frames, plane, k.device()) + (start - first);
   k.index_copy_(0, rows, keys.to(k.scalar_type()));
   v.index_copy_(0, rows, values.to(v.scalar_type()));
 }
+
+TokenRange KvLayer::rows(TokenRange tokens) const {
+  return {std::max(tokens.begin, first) - first, std::min(tokens.end, end()) - first};
+}
+
+void KvLayer::hold(TokenRange tokens) {
+  if (tokens == TokenRange{first, end()}) return;
+  const int64_t from = std::clamp(tokens.begin, first, end()), to = std::clamp(tokens.end, from, end());
+  const auto moved = [&](const at::Tensor& old) {
+    std::vector<int64_t> sizes = old.sizes().vec();
+    sizes[0] = tokens.end - tokens.begin;
+    at::Tensor out = at::zeros(sizes, old.options());
+    if (to > from) out.narrow(0, from - tokens.begin, to - from).copy_(old.narrow(0, from - first, to - from));
+    return out;
+  };
+  k = moved(k);
+  v = moved(v);
+  if (bias.defined()) bias = moved(bias);
+  first = tokens.begin;
+}
+
+void KvLayer::replace_before(int64_t boundary, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& key_bias) {
+  const int64_t count = keys.size(0), kept = end() - boundary;
+  LONGTAKE_CHECK(boundary >= first && kept >= 0 && count <= boundary && values.size(0) == count,
+                 "expected at most {} rows before token {} of [{}, {}), found {}", boundary, boundary, first, end(), count);
+  const at::Tensor rest = bias.defined() ? bias.narrow(0, boundary - first, kept)
+                                         : at::zeros({kept}, at::TensorOptions().dtype(at::kFloat).device(k.device()));
+  bias = key_bias.defined() ? at::cat({key_bias.to(at::kFloat), rest}) : at::Tensor();
+  k = at::cat({keys.to(k.scalar_type()), k.narrow(0, boundary - first, kept)});
+  v = at::cat({values.to(v.scalar_type()), v.narrow(0, boundary - first, kept)});
+  first = boundary - count;
+}
+
+int64_t KvLayer::bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes() + (bias.defined() ? bias.nbytes() : 0)); }
 
 int64_t KvShape::bytes(at::ScalarType dtype) const {
   return 2 * layers * branches * tokens * kv_heads * head_width * static_cast<int64_t>(c10::elementSize(dtype));
@@ -46,11 +81,30 @@ void KvCache::load(const State& state) {
   }
 }
 
-KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device) : shape_(shape) {
+KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device, std::optional<TokenRange> held)
+    : shape_(shape) {
+  const TokenRange tokens = held.value_or(TokenRange{0, shape.tokens});
   const auto options = at::TensorOptions().dtype(dtype).device(device);
-  const std::vector<int64_t> sizes{shape.tokens, shape.kv_heads, shape.head_width};
+  const std::vector<int64_t> sizes{tokens.end - tokens.begin, shape.kv_heads, shape.head_width};
   for (int64_t i = 0; i < shape.layers * shape.branches; ++i)
-    layers_.push_back(KvLayer{at::zeros(sizes, options), at::zeros(sizes, options)});
+    layers_.push_back(KvLayer{at::zeros(sizes, options), at::zeros(sizes, options), {}, tokens.begin});
+}
+
+void KvCache::grow(int64_t end) {
+  for (KvLayer& layer : layers_)
+    if (layer.end() < end) layer.hold({layer.first, end});
+}
+
+int64_t KvCache::bytes() const {
+  int64_t sum = 0;
+  for (const KvLayer& layer : layers_) sum += layer.bytes();
+  return sum;
+}
+
+double KvCache::mean_first(int branch) const {
+  double sum = 0;
+  for (int64_t i = 0; i < shape_.layers; ++i) sum += static_cast<double>(layer(i, branch).first);
+  return sum / static_cast<double>(shape_.layers);
 }
 
 }  // namespace longtake

@@ -1,9 +1,14 @@
 // Keys and values of one window: per layer and branch, all tokens in place. Chunks write their rows and read a range.
+//
+// A layer may hold fewer rows than the window has tokens: chunks that have not started need none yet, and those of finished chunks may be
+// compressed (kv_compress.h). Compressed rows stand right before the chunks that still change, so that keys stay one range.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "cache/state.h"
@@ -11,13 +16,32 @@
 
 namespace longtake {
 
+// Tokens [begin, end) of the window.
+struct TokenRange {
+  int64_t begin = 0, end = 0;
+  bool operator==(const TokenRange&) const = default;
+};
+
 struct KvLayer {
-  at::Tensor k, v;  // [tokens, kv_heads, head_width]; k after normalisation and rotation
+  at::Tensor k, v;    // [rows, kv_heads, head_width]; k after normalisation and rotation; row 0 is token `first` of the window
+  at::Tensor bias;    // [rows] float32, added to every logit of a key; undefined where all are 0
+  int64_t first = 0;
 
   // Writes the rows of one chunk that starts at token `start` and has `frames` x `plane` tokens;
   // `keys` and `values` [count, kv_heads, head_width] belong to the tokens of `set` in ascending order.
   void write(int64_t start, int64_t frames, int64_t plane, const TokenSet& set, const at::Tensor& keys,
              const at::Tensor& values);
+
+  int64_t end() const { return first + k.size(0); }
+  // Which rows stand for these tokens; what is not held is left out.
+  TokenRange rows(TokenRange tokens) const;
+
+  // Holds the tokens of the range from now on: drops others, adds zero rows.
+  void hold(TokenRange tokens);
+  // Everything before token `end` becomes these rows [n, kv_heads, head_width], with a bias [n] or none.
+  void replace_before(int64_t end, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& bias = {});
+
+  int64_t bytes() const;
 };
 
 struct KvShape {
@@ -27,15 +51,26 @@ struct KvShape {
 
 class KvCache {
  public:
-  // Zero-initialised: a row that was never written contributes a zero key rather than garbage.
-  KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device);
+  // Zero-initialised: a row that was never written contributes a zero key rather than garbage. Holds all tokens, or those given.
+  KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device, std::optional<TokenRange> held = {});
 
   KvLayer& layer(int64_t layer, int64_t branch) { return layers_.at(layer * shape_.branches + branch); }
+  const KvLayer& layer(int64_t layer, int64_t branch) const { return layers_.at(layer * shape_.branches + branch); }
   const KvShape& shape() const { return shape_; }
 
   // All rows of all layers and branches, "kv/LAYER/BRANCH/k" and ".../v"; loading keeps this cache's dtype and device.
   void save(State& state) const;
   void load(const State& state);
+
+  // Makes every layer hold the tokens up to `end` too.
+  void grow(int64_t end);
+
+  int64_t bytes() const;                // of the rows held
+  double mean_first(int branch) const;  // over the layers
+
+  // While it is set, a forward pass hands over the queries [n, heads, head_width] of each branch's last item, layer by layer, when
+  // nothing of the pass reads that layer any more: it may be changed.
+  std::function<void(int64_t layer, int branch, const at::Tensor& queries)> on_queries;
 
  private:
   KvShape shape_;

@@ -22,7 +22,7 @@ struct WorkItem {
   int branch = 0;                   // 0 cond, 1 uncond (further branches where a family has them)
   TokenSet tokens = TokenSet::all();
   std::vector<double> timesteps;    // one per latent frame of the chunk
-  KeyRange keys;                    // rows of the K/V cache that it attends to
+  KeyRange keys;                    // tokens of the window that it attends to; those that the K/V cache no longer holds are left out
   bool writes_kv = true;
 };
 
@@ -53,7 +53,7 @@ class Backbone {
 
   // inputs[i]: the embedded chunk of items[i] (all of its tokens). Returns per item the last hidden state of its token set,
   // [count, dim], in the order of the items. Items of one branch must stand together. All K/V rows of a layer are written before
-  // any item attends in that layer.
+  // any item attends in that layer. Hands queries over where the cache asks for them (KvCache::on_queries).
   virtual std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                           KvCache& kv) const = 0;
 

@@ -18,12 +18,16 @@ class WindowLoop {
              const DenoiseHooks& hooks)
       : backbone_(backbone), policy_(policy), schedule_(schedule), solver_(solver), settings_(settings), window_(window),
         latents_(std::move(latents)), noise_(noise), stats_(stats), hooks_(hooks),
-        kv_(backbone.kv_shape(), backbone_dtype(), latents_.device()), residuals_(policy.residuals()),
+        compressor_(make_kv(settings.kv, kv_chunks(backbone.geometry()))),
+        kv_(backbone.kv_shape(), backbone_dtype(), latents_.device(), compressor_ ? std::optional(TokenRange{0, 0}) : std::nullopt),
+        residuals_(policy.residuals()),
         solver_state_(schedule.chunks()) {
     const WindowGeometry& g = backbone.geometry();
     LONGTAKE_CHECK(schedule.chunks() == static_cast<int>(g.chunks.size()) && latents_.size(1) == g.frames(),
                    "expected {} chunks and {} frames, found {} and {}", g.chunks.size(), g.frames(), schedule.chunks(),
                    latents_.size(1));
+    LONGTAKE_CHECK(!compressor_ || settings_.attention == AttentionScheme::causal, "expected causal attention with K/V compression");
+    stats_.kv_full_bytes = std::max(stats_.kv_full_bytes, kv_.shape().bytes(backbone_dtype()));
     policy_.begin_window(window);
     for (int c = 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
   }
@@ -84,6 +88,12 @@ class WindowLoop {
     noise_.save(state);
     stats_.save(state);
     return state;
+  }
+
+  static KvChunks kv_chunks(const WindowGeometry& g) {
+    KvChunks chunks{{0}, g.plane};
+    for (const auto& chunk : g.chunks) chunks.bounds.push_back((chunk.first + chunk.frames) * g.plane);
+    return chunks;
   }
 
   at::ScalarType backbone_dtype() const {
@@ -173,8 +183,7 @@ class WindowLoop {
         inputs.push_back(w.embedded);
       }
     }
-    std::vector<at::Tensor> fresh;
-    if (!items.empty()) fresh = backbone_.forward(items, inputs, kv_);
+    const std::vector<at::Tensor> fresh = forward(row, items, inputs);
     size_t next = 0;
     for (int b = 0; b < settings_.branches(); ++b)
       for (ChunkWork& w : work) {
@@ -191,6 +200,25 @@ class WindowLoop {
         policy_.observe(w.context, b, w.hidden[b].view({w.context.frames, w.context.plane, -1}));
       if (w.update) advance(w, row);
     }
+  }
+
+  std::vector<at::Tensor> forward(int row, const std::vector<WorkItem>& items, const std::vector<at::Tensor>& inputs) {
+    for (const WorkItem& item : items) kv_.grow(item.keys.end);
+    kv_.on_queries = nullptr;
+    if (compressor_ && compressor_->wants_queries())
+      kv_.on_queries = [&](int64_t layer, int branch, const at::Tensor& q) { compressor_->queries(kv_, layer, branch, q); };
+    std::vector<at::Tensor> fresh;
+    if (!items.empty()) fresh = backbone_.forward(items, inputs, kv_);
+    const int64_t held = kv_.bytes();
+    stats_.kv_bytes = std::max(stats_.kv_bytes, held);
+    stats_.kv_row_bytes += static_cast<double>(held);
+    ++stats_.kv_rows;
+    if (compressor_) {
+      int finished = 0;
+      while (finished < schedule_.chunks() && schedule_.last_row(finished) <= row) ++finished;  // the prefix has row -1
+      compressor_->finish(kv_, finished);
+    }
+    return fresh;
   }
 
   void advance(const ChunkWork& w, int row) {
@@ -217,8 +245,10 @@ class WindowLoop {
     const int64_t recomputed = decision.tokens.count(w.context.frames, w.context.plane);
     const KeyRange keys = keys_of(w.chunk);
     WorkCount& count = stats_.by_chunk[{window_, w.chunk, decision.phase}];
-    const double full = backbone_.flops(tokens, keys.end - keys.begin);
-    const double spent = recomputed == 0 ? 0 : backbone_.flops(recomputed, keys.end - keys.begin);
+    // With compression, of the keys that are held: the mean over the layers.
+    const int64_t count_keys = keys.end - std::max<int64_t>(keys.begin, std::llround(kv_.mean_first(branch)));
+    const double full = backbone_.flops(tokens, count_keys);
+    const double spent = recomputed == 0 ? 0 : backbone_.flops(recomputed, count_keys);
     const int64_t rest = tokens - recomputed;
     const bool predicted = decision.rest == Rest::predict;
     count += {recomputed, predicted ? 0 : rest, predicted ? rest : 0, spent, full - spent};
@@ -237,6 +267,7 @@ class WindowLoop {
   NoiseSource& noise_;
   RunStats& stats_;
   const DenoiseHooks& hooks_;
+  std::unique_ptr<KvCompressor> compressor_;
   KvCache kv_;
   ResidualCache residuals_;
   std::vector<UniPcState> solver_state_;

@@ -5,6 +5,7 @@
 
 #include "cache/policy.h"
 #include "models/backbone.h"
+#include "runtime/kv_choice.h"
 #include "runtime/noise.h"
 #include "runtime/run_stats.h"
 #include "runtime/schedule.h"
@@ -14,6 +15,7 @@ namespace longtake {
 
 struct DenoiseSettings {
   AttentionScheme attention = AttentionScheme::causal;
+  KvChoice kv;                      // what is kept of finished chunks; compression needs causal attention
   double guidance = 6.0;
   int prefix_noise = 0;             // timestep given to prefix frames; they are mixed with prefix_noise/1000 noise
   bool noise_every_row = false;     // draw prefix noise in rows that do not use it (a reference's generator state)

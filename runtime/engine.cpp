@@ -24,6 +24,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.decode_latents = o.decode_latents;
   s.checkpoint_bytes = o.checkpoint_budget;
   s.denoise.attention = request.policy.attention;
+  s.denoise.kv = choose_kv(o.kv, s.denoise.attention);
   s.denoise.guidance = o.guidance;
   s.denoise.prefix_noise = o.addnoise;
   if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings)) check_plan(*replay->plan, plan_geometry(s), o.plan);

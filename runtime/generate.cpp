@@ -158,6 +158,8 @@ class Generation {
     std::string why;
     if (!policy_.resumable())
       why = "this policy's state cannot be written";
+    else if (settings_.denoise.kv.compresses())
+      why = "compressed K/V cannot be written";
     else if (state.bytes() > settings_.checkpoint_bytes)
       why = fmt::format("the state within a window takes {} MB and --checkpoint-budget allows {}", state.bytes() >> 20,
                         settings_.checkpoint_bytes >> 20);

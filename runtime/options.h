@@ -55,6 +55,7 @@ struct GenerateOptions {
   int ar_step = 5;
   int addnoise = 20;
   std::string history = "reencode";
+  std::string kv = "full";
 
   std::string device = "auto";
   std::string dtype = "bf16";

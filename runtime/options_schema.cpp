@@ -120,6 +120,10 @@ std::vector<OptionInfo> make_schema() {
   add(choice("sampling.history", "--history", &G::history, {"reencode", "carry"},
              "What a window takes over: its last frames encoded again, or its last latents as they are"));
 
+  add(text("sampling.kv", "--kv", &G::kv, "NAME[:KEY=VALUE...]",
+           "What is kept of the keys and values of finished chunks: full, stream:N (the last N chunks), r1kv:budget=CHUNKS or merge:d=DISTANCE; "
+           "--help-all lists every key"));
+
   add(common(text("run.device", "--device", &G::device, "auto|cpu|cuda[:N]", "Where to compute")));
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,

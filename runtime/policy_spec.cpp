@@ -15,12 +15,12 @@ bool is_word(std::string_view text) {
 
 }  // namespace
 
-PolicySpec parse_policy(std::string_view text) {
+PolicySpec parse_policy(std::string_view text, std::string_view what) {
   PolicySpec spec;
   const size_t colon = text.find(':');
   spec.name = text.substr(0, colon);
   if (!is_word(spec.name))
-    fail_usage("policy '{}' must start with a name in lower case, such as none, causal or motioncache:slow", text);
+    fail_usage("{} '{}' must start with a name in lower case", what, text);
   if (colon == std::string_view::npos) return spec;
 
   std::string_view rest = text.substr(colon + 1);
@@ -30,12 +30,12 @@ PolicySpec parse_policy(std::string_view text) {
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos) {
       if (!first || !is_word(item))
-        fail_usage("policy '{}' has '{}' where KEY=VALUE{} is expected", text, item, first ? " or a preset" : "");
+        fail_usage("{} '{}' has '{}' where KEY=VALUE{} is expected", what, text, item, first ? " or a preset" : "");
       spec.preset = item;
     } else {
       const std::string key(item.substr(0, equals)), value(item.substr(equals + 1));
-      if (!is_word(key) || value.empty()) fail_usage("policy '{}' has '{}' where KEY=VALUE is expected", text, item);
-      if (!spec.values.emplace(key, value).second) fail_usage("policy '{}' sets {} twice", text, key);
+      if (!is_word(key) || value.empty()) fail_usage("{} '{}' has '{}' where KEY=VALUE is expected", what, text, item);
+      if (!spec.values.emplace(key, value).second) fail_usage("{} '{}' sets {} twice", what, text, key);
     }
     if (comma == std::string_view::npos) return spec;
     rest.remove_prefix(comma + 1);

@@ -18,8 +18,8 @@ struct PolicySpec {
   bool operator==(const PolicySpec&) const = default;
 };
 
-// Throws (usage) with what is wrong with the text.
-PolicySpec parse_policy(std::string_view text);
+// Throws (usage) with what is wrong with the text, which `what` names.
+PolicySpec parse_policy(std::string_view text, std::string_view what = "policy");
 
 // The text that parses to `spec`, keys in alphabetical order.
 std::string to_text(const PolicySpec& spec);

@@ -13,7 +13,22 @@ struct PlannedWork {
   int rows = 0;
   double flops = 0;       // of the policy's attention scheme, everything computed
   int64_t max_row_tokens = 0;
+  int64_t max_kv_tokens = 0;  // held at once
 };
+
+// Tokens whose keys and values a row holds: all of the window, or with compression what is kept of finished chunks and the chunks up to the
+// last one that has started.
+int64_t kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule, int row) {
+  if (!kv.compresses()) return g.tokens();
+  int64_t finished = 0, active = 0;
+  for (int c = 0; c < schedule.chunks(); ++c) {
+    if (schedule.last_row(c) < row)
+      finished += g.chunk_tokens(c);
+    else if (!schedule.row(row)[c].idle)
+      active += g.chunk_tokens(c);
+  }
+  return kv.kept_tokens(finished, g.chunk_tokens(0)) + active;
+}
 
 // All rows of one window, with every active chunk computed.
 PlannedWork plan_window_work(const PlanInput& input, const WindowSpan& window) {
@@ -35,6 +50,7 @@ PlannedWork plan_window_work(const PlanInput& input, const WindowSpan& window) {
                     skyreels::transformer_flops(input.transformer, g.chunk_tokens(c), keys, input.text_length, false);
     }
     work.max_row_tokens = std::max(work.max_row_tokens, tokens);
+    work.max_kv_tokens = std::max(work.max_kv_tokens, kv_tokens(s.denoise.kv, g, schedule, row));
   }
   return work;
 }
@@ -53,6 +69,9 @@ std::string stats_table(const RunStats& stats) {
     line(fmt::format("{}", window + 1), fmt::format("{}", chunk + 1), name_of(phase), count);
   }
   line("all", "", "", stats.total());
+  out += fmt::format("K/V held: {} at most, {} in the mean over rows; {} without compression\n",
+                     format_bytes(static_cast<double>(stats.kv_bytes)), format_bytes(stats.mean_kv_bytes()),
+                     format_bytes(static_cast<double>(stats.kv_full_bytes)));
   out += fmt::format("seconds: denoise {:.1f}, decode {:.1f}, encode {:.1f}\n", stats.denoise_seconds, stats.decode_seconds,
                      stats.encode_seconds);
   return out;
@@ -72,12 +91,14 @@ MemoryPlan plan_memory(const PlanInput& input) {
   m.transformer = input.transformer_parameters * bytes;
   m.text_encoder = input.text_parameters * bytes;
   m.vae = input.vae_parameters * 4;  // always float32
-  int64_t tokens = 0, row_tokens = 0;
+  int64_t tokens = 0, row_tokens = 0, kv_tokens = 0;
   for (const WindowSpan& window : s.plan.windows) {
     tokens = std::max<int64_t>(tokens, window.latent_frames * (s.height / 16) * (s.width / 16));
-    row_tokens = std::max(row_tokens, plan_window_work(input, window).max_row_tokens);
+    const PlannedWork work = plan_window_work(input, window);
+    row_tokens = std::max(row_tokens, work.max_row_tokens);
+    kv_tokens = std::max(kv_tokens, work.max_kv_tokens);
   }
-  m.kv = 2 * branches * static_cast<double>(input.transformer.layers * tokens) * dim * bytes;
+  m.kv = 2 * branches * static_cast<double>(input.transformer.layers * kv_tokens) * dim * bytes;
   m.residuals = input.policy.residuals() * branches * static_cast<double>(tokens) * dim * bytes;
   // Per token of a row: the residual stream and two temporaries in float32, q, k, v and the hidden row of the FFN.
   m.activations = branches * static_cast<double>(row_tokens) *

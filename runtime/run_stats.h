@@ -34,6 +34,11 @@ struct WorkCount {
 
 struct RunStats {
   std::map<std::tuple<int, int, Phase>, WorkCount> by_chunk;  // (window, chunk, phase)
+  int64_t kv_bytes = 0;       // keys and values held at once, at most
+  double kv_row_bytes = 0;    // the sum over all rows of what they held
+  int64_t kv_rows = 0;
+  int64_t kv_full_bytes = 0;  // of the largest window without compression
+  double mean_kv_bytes() const { return kv_rows == 0 ? 0.0 : kv_row_bytes / static_cast<double>(kv_rows); }
   double denoise_seconds = 0, decode_seconds = 0, encode_seconds = 0;
 
   WorkCount total() const {

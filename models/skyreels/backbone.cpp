@@ -111,8 +111,13 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
       std::vector<at::Tensor> out;
       for (const Run& run : self_runs) {
         const KvLayer& store = kv.layer(layer, run.branch);
-        out.push_back(attend(q.narrow(0, run.begin, run.rows), store.k, store.v, run.keys));
+        const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
+        out.push_back(attend(q.narrow(0, run.begin, run.rows), store.k, store.v, {keys.begin, keys.end}, store.bias));
       }
+      at = 0;
+      for (size_t i = 0; kv.on_queries && i < items.size(); at += rows_of_item[i++])
+        if (i + 1 == items.size() || items[i + 1].branch != items[i].branch)
+          kv.on_queries(layer, items[i].branch, q.narrow(0, at, rows_of_item[i]));
       return out.size() == 1 ? out[0] : at::cat(out);
     };
     const CrossAttention cross = [&](const at::Tensor& q) {

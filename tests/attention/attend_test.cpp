@@ -13,12 +13,13 @@ using namespace longtake;
 namespace {
 
 // Softmax attention in float64, key heads repeated for the query heads they serve.
-at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys) {
+at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys, const at::Tensor& bias = {}) {
   auto heads_first = [&](const at::Tensor& x) { return x.to(at::kDouble).transpose(0, 1); };
   const int64_t group = q.size(1) / k.size(1), rows = keys.end - keys.begin;
   const at::Tensor K = heads_first(k.narrow(0, keys.begin, rows)).repeat_interleave(group, 0);
   const at::Tensor V = heads_first(v.narrow(0, keys.begin, rows)).repeat_interleave(group, 0);
-  const at::Tensor scores = at::matmul(heads_first(q), K.transpose(1, 2)) / std::sqrt(static_cast<double>(q.size(2)));
+  at::Tensor scores = at::matmul(heads_first(q), K.transpose(1, 2)) / std::sqrt(static_cast<double>(q.size(2)));
+  if (bias.defined()) scores = scores + bias.narrow(0, keys.begin, rows).to(at::kDouble);
   return at::matmul(at::softmax(scores, -1), V).transpose(0, 1);
 }
 
@@ -42,6 +43,25 @@ TEST_CASE("attend equals softmax attention in float64 over ragged shapes") {
     }
 }
 
+TEST_CASE("a bias a key equals softmax attention with it added to the logits") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : test_dtypes()) {
+      const auto options = at::TensorOptions().dtype(dtype).device(device);
+      for (const auto& [n, rows, heads, kv_heads, width] :
+           std::vector<std::array<int64_t, 5>>{{1, 1, 1, 1, 8}, {33, 77, 4, 4, 24}, {65, 130, 6, 2, 64}, {7, 3, 3, 3, 16}}) {
+        const at::Tensor q = at::randn({n, heads, width}, options);
+        const at::Tensor k = at::randn({rows, kv_heads, width}, options), v = at::randn({rows, kv_heads, width}, options);
+        const at::Tensor bias = at::randn({rows}, options.dtype(at::kFloat)) * 2;
+        for (const KeyRange keys : {KeyRange{0, rows}, KeyRange{rows / 2, rows}}) {
+          const at::Tensor want = reference(q, k, v, keys, bias);
+          const double error = ((attend(q, k, v, keys, bias).to(at::kDouble) - want).norm() / want.norm()).item<double>();
+          INFO("n " << n << " rows " << rows << " heads " << heads << "/" << kv_heads << " width " << width);
+          CHECK(error < (dtype == at::kFloat ? 1e-5 : 2e-2));
+        }
+      }
+    }
+}
+
 TEST_CASE("attend refuses what does not fit and says what it found") {
   const at::Tensor q = at::randn({3, 4, 8}), k = at::randn({5, 4, 8});
   CHECK_THROWS_WITH(attend(q, k, k, {0, 6}), Catch::Matchers::ContainsSubstring("within 5 rows, found [0, 6)"));
@@ -50,4 +70,5 @@ TEST_CASE("attend refuses what does not fit and says what it found") {
   CHECK_THROWS(attend(q, k.to(at::kBFloat16), k.to(at::kBFloat16), {0, 5}));
   CHECK_THROWS(attend(at::randn({3, 4, 6}), k, k, {0, 5}));
   CHECK_THROWS(attend(at::randn({3, 5, 8}), k, k, {0, 5}));
+  CHECK_THROWS_WITH(attend(q, k, k, {0, 5}, at::randn({4})), Catch::Matchers::ContainsSubstring("each of 5 keys"));
 }

@@ -78,19 +78,35 @@ TEST_CASE("keys and values come back into a cache of the same shape") {
 }
 
 TEST_CASE("residuals come back for every chunk and branch") {
-  ResidualCache cache, other;
+  ResidualCache cache(1), other(1);
   const at::Tensor embedded = at::rand({6, 4});
   for (int c : {0, 3})
-    for (int b = 0; b < 2; ++b) cache.merge(c, b, embedded, TokenSet::all(), at::rand({6, 4}), 2, 3);
+    for (int b = 0; b < 2; ++b) cache.merge(c, b, embedded, Decision{}, at::rand({6, 4}), 2, 3, 0.5);
   State state;
   cache.save(state);
   other.load(reread(state), at::kCPU);
+  const Decision reuse{.tokens = TokenSet::none()};
   for (int c : {0, 3})
     for (int b = 0; b < 2; ++b)
-      CHECK(at::equal(cache.merge(c, b, embedded, TokenSet::none(), {}, 2, 3), other.merge(c, b, embedded, TokenSet::none(), {}, 2, 3)));
+      CHECK(at::equal(cache.merge(c, b, embedded, reuse, {}, 2, 3, 0.5), other.merge(c, b, embedded, reuse, {}, 2, 3, 0.5)));
   State odd;
   odd.put_integers("residual/keys", {1});
   CHECK_THAT(refused([&] { other.load(odd, at::kCPU); }), ContainsSubstring("pairs"));
+}
+
+TEST_CASE("residuals to predict from come back with their noise levels") {
+  ResidualCache cache(2), other(2);
+  const at::Tensor embedded = at::rand({6, 4});
+  for (double level : {0.9, 0.8}) cache.merge(0, 1, embedded, Decision{}, at::rand({6, 4}), 2, 3, level);
+  State state;
+  cache.save(state);
+  other.load(reread(state), at::kCPU);
+  Decision predict{.tokens = TokenSet::none()};
+  predict.rest = Rest::predict;
+  const at::Tensor wanted = cache.merge(0, 1, embedded, predict, {}, 2, 3, 0.75);
+  CHECK(at::equal(other.merge(0, 1, embedded, predict, {}, 2, 3, 0.75), wanted));
+  predict.rest = Rest::reuse;
+  CHECK_FALSE(at::equal(other.merge(0, 1, embedded, predict, {}, 2, 3, 0.75), wanted));
 }
 
 TEST_CASE("motioncache decides the same after a resume at any step") {
