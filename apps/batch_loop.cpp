@@ -11,7 +11,7 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
-#include "apps/folder_lock.h"
+#include "apps/scratch_folder.h"
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
@@ -224,7 +224,7 @@ void run_batch(const BatchRun& run) {
     return;
   }
   // Two runs of one shard would make everything twice.
-  const FolderLock lock(run.folder.workplace(run.shard), fmt::format("shard {}/{} of {}", run.shard.index, run.shard.count, run.folder.root().string()));
+  const ScratchFolder lock(run.folder.workplace(run.shard), fmt::format("shard {}/{} of {}", run.shard.index, run.shard.count, run.folder.root().string()));
   batch.plan();
   write_job_names(run.folder, run.jobs);
   if (run.threads > 0) at::set_num_threads(run.threads);

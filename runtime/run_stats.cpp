@@ -3,7 +3,7 @@
 namespace longtake {
 namespace {
 
-constexpr size_t kKeys = 3, kCounts = 4;  // window, chunk, phase; recomputed, reused, FLOPs, FLOPs saved
+constexpr size_t kKeys = 3, kCounts = 5;  // window, chunk, phase; recomputed, reused, predicted, FLOPs, FLOPs saved
 
 }  // namespace
 
@@ -14,8 +14,8 @@ void RunStats::save(State& state) const {
     const auto& [window, chunk, phase] = key;
     keys.insert(keys.end(), {window, chunk, static_cast<int64_t>(phase)});
     // Token counts stay far below 2^53, where doubles are exact.
-    counts.insert(counts.end(), {static_cast<double>(count.recomputed), static_cast<double>(count.reused), count.flops,
-                                 count.flops_saved});
+    counts.insert(counts.end(), {static_cast<double>(count.recomputed), static_cast<double>(count.reused),
+                                 static_cast<double>(count.predicted), count.flops, count.flops_saved});
   }
   state.put_integers("stats/keys", keys);
   state.put_numbers("stats/counts", counts);
@@ -33,7 +33,7 @@ void RunStats::load(const State& state) {
     if (phase < 0 || phase > static_cast<int64_t>(Phase::token)) state.refuse("'stats/keys' names an unknown phase");
     const double* count = &counts[kCounts * i];
     by_chunk[{static_cast<int>(keys[kKeys * i]), static_cast<int>(keys[kKeys * i + 1]), static_cast<Phase>(phase)}] = {
-        static_cast<int64_t>(count[0]), static_cast<int64_t>(count[1]), count[2], count[3]};
+        static_cast<int64_t>(count[0]), static_cast<int64_t>(count[1]), static_cast<int64_t>(count[2]), count[3], count[4]};
   }
   const auto seconds = state.numbers("stats/seconds", 2);
   denoise_seconds = seconds[0];

@@ -1,4 +1,4 @@
-#include "apps/folder_lock.h"
+#include "apps/scratch_folder.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -11,7 +11,7 @@ namespace longtake {
 
 namespace fs = std::filesystem;
 
-FolderLock::FolderLock(const fs::path& folder, const std::string& what) : folder_(folder) {
+ScratchFolder::ScratchFolder(const fs::path& folder, const std::string& what) : folder_(folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail_file("{}: the folder cannot be created ({}); choose another place", folder.string(), error.message());
@@ -33,7 +33,7 @@ FolderLock::FolderLock(const fs::path& folder, const std::string& what) : folder
     if (entry.path() != lock) fs::remove_all(entry.path(), error);
 }
 
-FolderLock::~FolderLock() {
+ScratchFolder::~ScratchFolder() {
   std::error_code error;
   fs::remove_all(folder_, error);
   fs::remove(folder_.parent_path(), error);  // fails, rightly, while other shards work there

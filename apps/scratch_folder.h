@@ -6,15 +6,15 @@
 
 namespace longtake {
 
-class FolderLock {
+class ScratchFolder {
  public:
   // Creates the folder and empties it: what another process left there when it was killed. Throws (usage) where a living
   // process holds it; `what` names the work in the message.
-  FolderLock(const std::filesystem::path& folder, const std::string& what);
+  ScratchFolder(const std::filesystem::path& folder, const std::string& what);
   // Removes the folder, and the one above it where nothing else is in it.
-  ~FolderLock();
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
 
  private:
   std::filesystem::path folder_;
