@@ -205,7 +205,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
 // What the last call left to do: nothing but tidying up, where it had put the output in place.
 bool was_finished(const GenerateOptions& o, Progress& progress) {
   const auto folder = RunFolder::beside(o.out);
-  if (!o.resume || !RunFolder::is_finished(folder)) return false;
+  if (!o.resume || o.overwrite_run || !RunFolder::is_finished(folder)) return false;
   progress.note(fmt::format("the run in {} is finished", folder.string()));
   if (!o.keep_run) RunFolder::remove(folder);
   fmt::print("{}\n", o.out);

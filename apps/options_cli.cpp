@@ -25,6 +25,12 @@ CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared
       ->take_last();
 }
 
+std::vector<std::string> and_run_folder(std::vector<std::string> keys) {
+  for (const char* name : {"resume", "overwrite_run", "keep_run", "preview", "checkpoint_budget", "record_plan"})
+    keys.push_back(std::string("run.") + name);
+  return keys;
+}
+
 std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without) {
   auto given = std::make_shared<GivenOptions>();
   const std::shared_ptr<std::vector<OptionAssignment>> flags(given, &given->flags);

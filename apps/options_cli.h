@@ -21,6 +21,9 @@ struct GivenOptions {
 // Adds one entry of the schema as a flag that appends to `flags`.
 CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags);
 
+// The keys that mean something to `generate` alone: run folders and recorded plans.
+std::vector<std::string> and_run_folder(std::vector<std::string> keys);
+
 // Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
 std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 

@@ -241,7 +241,7 @@ void add_plan_verb(CLI::App& vbench) {
       ->check(CLI::IsMember({"suite", "flat"}));
   verb->add_option("--seconds-per-video", a->seconds, "For the estimate of GPU-hours")->type_name("SECONDS")->check(CLI::Range(0.001, 1e7));
   verb->add_flag("--replace", a->replace, "Replace the plan that is in the folder");
-  const auto given = add_option_flags(*verb, {"prompt", "out", "seed", "run.device", "run.threads", "run.json_log", "run.dry_run"});
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "seed", "run.device", "run.threads", "run.json_log", "run.dry_run"}));
   add_base_seed(*verb, given, "Start of all seeds: each video gets this + 1000003 * line + index [default: 0]");
   verb->callback([a, given] { plan_export(a->selection, a->out, a->list, a->replace, a->seconds, *given); });
 }
@@ -261,7 +261,7 @@ void add_run(CLI::App& vbench) {
   std::vector<std::string> without;
   for (const OptionInfo& info : option_schema())
     if (info.section() != "run" || info.key == "run.dtype") without.push_back(info.key);
-  const auto given = add_option_flags(*verb, without);
+  const auto given = add_option_flags(*verb, and_run_folder(without));
   verb->callback([a, given] {
     if (!given->config.empty() || !given->set.empty()) fail_usage("the plan says how videos are made; change it with longtake vbench plan --replace");
     run_export(a->folder, a->shard, a->remake, a->limit, *given);

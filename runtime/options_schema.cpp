@@ -130,7 +130,8 @@ std::vector<OptionInfo> make_schema() {
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
   add(free_on_resume(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON")));
-  add(text("run.record_plan", "--record-plan", &G::record_plan, "FILE", "Write the run's decisions as a plan that --plan replays"));
+  add(free_on_resume(
+      text("run.record_plan", "--record-plan", &G::record_plan, "FILE", "Write the run's decisions as a plan that --plan replays")));
   add(common(free_on_resume(
       toggle("run.dry_run", "--dry-run", &G::dry_run, "Print the plan and its cost, generate nothing"))));
   add(common(free_on_resume(toggle("run.resume", "--resume", &G::resume,

@@ -61,7 +61,7 @@ TEST_CASE("inspect tells what a checkpoint holds") {
 TEST_CASE("the demo model follows its prompt, and metrics sees it") {
   const TemporaryFolder folder;
   const auto video = folder / "x.mp4";
-  const ProgramResult made = run_longtake({"generate", "-m", "demo", "-p", "a large green square moves up over sand", "--seed", "3", "--steps",
+  const ProgramResult made = run_longtake({"generate", "-m", "demo", "-p", "a large green triangle moves up over sand", "--seed", "3", "--steps",
                                            "16", "--frames", "57", "-o", video});
   INFO(made.err);
   REQUIRE(made.status == 0);
@@ -69,7 +69,7 @@ TEST_CASE("the demo model follows its prompt, and metrics sees it") {
   REQUIRE(run.status == 0);
   const auto report = nlohmann::json::parse(run.out);
   CHECK(report["colour"]["measured"] == "green");
-  CHECK(report["shape"]["measured"] == "square");
+  CHECK(report["shape"]["measured"] == "triangle");
   CHECK(report["motion"]["measured"] == "upwards");
   CHECK(report["background"]["still"] == true);
   CHECK(report["follows"] == true);

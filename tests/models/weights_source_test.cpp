@@ -62,7 +62,7 @@ TEST_CASE("init source: rules by name and shape") {
   // The standard deviation of 40000 samples is known to about 0.35 %; a wrong rule is off by far more than 3 %.
   const auto near = [](double found, double expected) { return std::abs(found / expected - 1) < 0.03; };
   CHECK(near(deviation(source.take("token_embedding.weight", {400, 100})), 0.02));
-  CHECK(near(deviation(source.take("blocks.0.pos_embedding.embedding.weight", {400, 100})), 0.02));
+  CHECK(near(deviation(source.take("blocks.0.pos_embedding.embedding.weight", {400, 100})), 1));
   CHECK(near(deviation(source.take("blocks.0.modulation", {1, 400, 100})), 0.1));
   CHECK(near(deviation(source.take("head.modulation", {1, 400, 100})), 0.1));
   CHECK(near(deviation(source.take("text_embedding.0.weight", {100, 400})), std::sqrt(2.0 / 500)));
