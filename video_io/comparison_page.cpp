@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace longtake {
 namespace {
@@ -207,18 +208,26 @@ std::string curve_plots(const Comparison& c) {
                   {},
                   c.borders.windows,
                   c.borders.chunks};
+    bool gaps = false;
     for (int i = 0; i < static_cast<int>(c.policies.size()); ++i) {
       std::vector<double> y =
           mean_curve(c, i, [b](const ClipRun& run) { return run.raw[b] ? &run.raw[b]->quality.psnr : nullptr; });
       if (y.empty() || identical(c, i, kBaselines[b])) continue;
+      // Identical frames are gaps: the value that stands for them would flatten the scale.
+      for (double& value : y) {
+        if (value < kMaxPsnr) continue;
+        value = std::numeric_limits<double>::quiet_NaN();
+        gaps = true;
+      }
       plot.series.push_back({policy_label(c, i), i, std::move(y)});
       if (std::find(shown.begin(), shown.end(), i) == shown.end()) shown.push_back(i);
     }
     if (!plot.series.empty())
-      out += figure(
-          line_svg(plot),
-          fmt::format("Mean over clips of each frame's PSNR against {}. Dotted: chunk borders{}.{}", kBaselines[b],
-                      c.borders.windows.empty() ? "" : "; solid: window borders", identical_note(c, kBaselines[b])));
+      out += figure(line_svg(plot),
+                    fmt::format("Mean over clips of each frame's PSNR against {}. Dotted: chunk borders{}.{}",
+                                kBaselines[b], c.borders.windows.empty() ? "" : "; solid: window borders",
+                                (gaps ? " Where a line is missing, the frames are identical." : "") +
+                                    identical_note(c, kBaselines[b])));
   }
   std::sort(shown.begin(), shown.end());
   return legend(c, shown) + out + "</div>\n";

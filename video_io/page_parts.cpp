@@ -36,19 +36,40 @@ std::string format_estimate(const Estimate& estimate, Unit unit) {
 
 std::string no_value() { return "<span class=\"none\">–</span>"; }
 
+namespace {
+
+// What stands behind the number: " dB", "x".
+std::string_view suffix(std::string_view text) { return text.substr(text.find_last_of("0123456789") + 1); }
+
+std::string without(const std::string& text, std::string_view end) {
+  return suffix(text) == end ? text.substr(0, text.size() - end.size()) : text;
+}
+
+}  // namespace
+
 std::string estimate_cell(const Estimate& estimate, Unit unit) {
   if (estimate.count == 0) return no_value();
-  std::string out = format_value(estimate.value, unit);
-  // Work that does not depend on the clip needs no interval.
-  if (estimate.interval && format_value(estimate.interval->low, unit) != format_value(estimate.interval->high, unit))
-    out += fmt::format("<span class=\"ci\">{} – {}</span>", format_value(estimate.interval->low, unit),
-                       format_value(estimate.interval->high, unit));
-  return out;
+  const std::string out = format_value(estimate.value, unit);
+  if (!estimate.interval) return out;
+  const std::string low = format_value(estimate.interval->low, unit),
+                    high = format_value(estimate.interval->high, unit);
+  // Work that does not depend on the clip needs no interval; the unit stands with the value.
+  if (low == high) return out;
+  const std::string_view end = suffix(out);
+  return out + fmt::format("<span class=\"ci\">{} – {}</span>", without(low, end), without(high, end));
 }
 
 std::string policy_cell(const Comparison& comparison, int policy) {
   const ComparedPolicy& p = comparison.policies[policy];
-  return marker_svg(policy) + html_text(p.entry.label) + (p.added ? " <span class=\"small\">(baseline)</span>" : "");
+  // Long labels may break where a setting ends.
+  std::string label;
+  for (const char c : p.entry.label) {
+    if (c == '@') label += "<wbr/>";
+    label += html_text(std::string(1, c));
+    if (c == ':' || c == ',' || c == ';') label += "<wbr/>";
+  }
+  return "<span class=\"policy\">" + marker_svg(policy) + "<span>" + label + "</span></span>" +
+         (p.added ? " <span class=\"small\">(baseline)</span>" : "");
 }
 
 std::string Table::html() const {

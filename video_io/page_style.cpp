@@ -28,7 +28,9 @@ caption{text-align:left;padding-bottom:6px}
 th,td{padding:5px 8px;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}
 thead th{vertical-align:bottom;font-weight:600;border-bottom:2px solid var(--line)}
 thead th.group{text-align:center;border-bottom:1px solid var(--line);color:var(--faint);font-weight:500}
-th[scope=row]{text-align:left;font-weight:600;white-space:normal;overflow-wrap:anywhere;min-width:12rem}
+th[scope=row]{text-align:left;font-weight:600;white-space:normal;min-width:12rem}
+.policy{display:inline-flex}
+.policy svg.mark{flex:none;margin-top:6px}
 tbody tr:hover{background:var(--soft)}
 .ci{display:block;color:var(--faint);font-size:.76rem}
 .none{color:var(--faint)}

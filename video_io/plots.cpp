@@ -148,6 +148,14 @@ std::string html_text(const std::string& text) {
   return out;
 }
 
+std::string short_label(const std::string& label) {
+  constexpr size_t longest = 40;
+  if (label.size() <= longest) return label;
+  size_t end = longest - 2;
+  while (end > 0 && (static_cast<unsigned char>(label[end]) & 0xC0) == 0x80) --end;
+  return label.substr(0, end) + "…";
+}
+
 std::vector<double> axis_ticks(double low, double high, int count) {
   std::vector<double> ticks;
   if (!(high > low) || count < 1) return ticks;
@@ -186,11 +194,11 @@ std::string scatter_svg(const ScatterPlot& plot) {
     if (p.y_interval)
       out += fmt::format("<line class=\"bar\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\"/>", x(p.x),
                          y(p.y_interval->low), y(p.y_interval->high));
-    const NamePlace place = place_name(x(p.x), y(p.y), 6.2 * static_cast<double>(p.label.size()), taken);
+    const NamePlace place = place_name(x(p.x), y(p.y), 6.2 * static_cast<double>(short_label(p.label).size()), taken);
     taken.push_back(place.box);
     out += marker(p.style, x(p.x), y(p.y), 5);
     out += fmt::format("<text class=\"name\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text></g>\n", place.x,
-                       place.y, place.left ? "end" : "start", html_text(p.label));
+                       place.y, place.left ? "end" : "start", html_text(short_label(p.label)));
   }
   return out + "</svg>\n";
 }
@@ -233,7 +241,7 @@ std::string line_svg(const LinePlot& plot) {
 std::string strip_svg(const StripPlot& plot) {
   size_t steps = 0, longest = 0;
   for (const StripRow& row : plot.rows)
-    steps = std::max(steps, row.share.size()), longest = std::max(longest, row.label.size());
+    steps = std::max(steps, row.share.size()), longest = std::max(longest, short_label(row.label).size());
   if (steps == 0) return "";
   constexpr double row_height = 22, axis = 40, width = 960;
   const double left = std::min(360.0, 12 + 7.0 * static_cast<double>(longest));
@@ -244,7 +252,7 @@ std::string strip_svg(const StripPlot& plot) {
     const StripRow& row = plot.rows[r];
     const double top = row_height * static_cast<double>(r);
     out += fmt::format("<text class=\"name\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>", left - 8,
-                       top + 15, html_text(row.label));
+                       top + 15, html_text(short_label(row.label)));
     double sum = 0;
     for (size_t s = 0; s < row.share.size(); ++s) {
       const auto colour = heat_colour(row.share[s]);

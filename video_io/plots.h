@@ -20,6 +20,9 @@ inline constexpr int kSeriesStyles = 10;
 // &, <, >, " and ' as entities; control characters as spaces.
 std::string html_text(const std::string& text);
 
+// A label that is short enough for a drawing: the whole, or its beginning and an ellipsis. UTF-8 stays whole.
+std::string short_label(const std::string& label);
+
 struct PlotPoint {
   std::string label;
   int style = 0;

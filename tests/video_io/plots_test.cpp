@@ -1,5 +1,6 @@
 #include "video_io/plots.h"
 
+#include "base/utf8.h"
 #include "tests/catch.h"
 #include "tests/video_io/markup.h"
 #include "video_io/tiles.h"
@@ -46,6 +47,18 @@ TEST_CASE("drawings are well formed whatever the labels and numbers are") {
   CHECK_THAT(scatter, ContainsSubstring("&lt;script&gt;"));
   // A gap lifts the pen.
   CHECK_THAT(line, ContainsSubstring("M") && ContainsSubstring("L"));
+}
+
+TEST_CASE("long labels are cut between characters") {
+  CHECK(short_label("motioncache:slow") == "motioncache:slow");
+  for (int shift = 0; shift < 4; ++shift) {
+    std::string label(static_cast<size_t>(shift), 'x');
+    for (int i = 0; i < 30; ++i) label += "ü";
+    const std::string cut = short_label(label);
+    CHECK(cut.size() < 43);
+    CHECK(is_utf8(cut));
+    CHECK_THAT(cut, ContainsSubstring("…"));
+  }
 }
 
 TEST_CASE("nothing to draw is no drawing") {

@@ -12,6 +12,7 @@ adds torchmetrics' SSIM of the same files to golden.json instead.
 import json
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 
@@ -40,14 +41,14 @@ def make_clips(film):
             if len(pictures) == 6:
                 break
     reference = np.stack(pictures)
-    path = "/tmp/metrics_crf38.mp4"
-    with av.open(path, "w") as container:
+    path = pathlib.Path(tempfile.mkdtemp()) / "crf38.mp4"
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"crf": "38"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for picture in reference:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    with av.open(path) as container:
+    with av.open(str(path)) as container:
         test = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert reference.shape == test.shape == (6, 64, 96, 3), (reference.shape, test.shape)
     save_file({"frames": reference}, here / "reference.safetensors")
