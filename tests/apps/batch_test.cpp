@@ -1,5 +1,4 @@
 // longtake batch, end to end with the demo model.
-#include <signal.h>
 #include <sys/file.h>
 #include <fcntl.h>
 #include <unistd.h>

@@ -15,7 +15,6 @@ struct VbenchDimension {
   bool quality;            // part of the Quality score; else of Semantic
   double min, max;         // scores are shown as (score - min) / (max - min)
   double weight;           // within its group
-  bool standard_only;      // needs the labels of the standard prompts: not for prompts of one's own
 };
 
 inline constexpr double kQualityWeight = 4, kSemanticWeight = 1;  // of the Total
