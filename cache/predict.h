@@ -12,7 +12,7 @@ namespace longtake {
 struct PredictSettings {
   static constexpr int residuals = 2;
   MotionCacheSettings motion;
-  double clip = 1;  // a prediction moves a residual by at most this many times its last measured change
+  double clip = 0.5;  // a prediction moves a residual by at most this many times its last measured change
   int limit = 4;    // predictions of a token in a row
 
   static std::vector<std::pair<std::string, PredictSettings>> presets();  // with MotionCache's slow and fast thresholds
