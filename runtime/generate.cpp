@@ -89,9 +89,12 @@ class Generation {
     if (folder_)
       if (const auto saved = folder_->prefix(window.index)) return saved->to(device_);
     queue_.wait();
-    const Stopwatch watch(stats_.encode_seconds);
-    at::Tensor prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
-    if (folder_) folder_->save_prefix(window.index, prefix);
+    at::Tensor prefix;
+    {
+      const Stopwatch watch(stats_.encode_seconds);
+      prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
+    }
+    keep([&] { folder_->save_prefix(window.index, prefix); });
     return prefix;
   }
 
@@ -141,7 +144,7 @@ class Generation {
       if (!at::isfinite(latents).all().item<bool>())
         fail(ExitCode::numerical, "chunk {} of window {} ended in values that are not finite; run with --dtype fp32, or report the settings",
              c + 1, window.index + 1);
-      if (folder_) folder_->save_chunk(window.index, c, latents);
+      keep([&] { folder_->save_chunk(window.index, c, latents); });
       if (hooks_.on_chunk) hooks_.on_chunk(window, c, latents);
       decode_soon(latents);
     }
@@ -163,7 +166,14 @@ class Generation {
                         settings_.checkpoint_bytes >> 20);
     unresumable_ = !why.empty();
     if (unresumable_ && hooks_.on_note) hooks_.on_note(why + ": a resume starts the window again that it finds unfinished");
-    if (!unresumable_ && write) folder_->save_state(window.index, end.row, state);
+    if (!unresumable_ && write) keep([&] { folder_->save_state(window.index, end.row, state); });
+  }
+
+  // Writes to the folder where there is one.
+  void keep(const std::function<void()>& write) {
+    if (!folder_) return;
+    const Stopwatch watch(stats_.checkpoint_seconds);
+    write();
   }
 
   // Off the path of denoising, or gathered until the window is done.
@@ -175,7 +185,7 @@ class Generation {
   }
 
   void finish_window(const WindowSpan& window, const at::Tensor& latents) {
-    if (folder_) {
+    keep([&] {
       State state;
       stats_.save(state);
       if (window.index + 1 < static_cast<int>(settings_.plan.windows.size())) {
@@ -184,7 +194,7 @@ class Generation {
         noise_.save(state);
       }
       folder_->save_window(window.index, state);
-    }
+    });
     if (hooks_.on_latents) hooks_.on_latents(window, latents);
     decode_rest();
     previous_ = latents;

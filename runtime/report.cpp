@@ -53,8 +53,10 @@ std::string stats_table(const RunStats& stats) {
     line(fmt::format("{}", window + 1), fmt::format("{}", chunk + 1), name_of(phase), count);
   }
   line("all", "", "", stats.total());
-  out += fmt::format("seconds: denoise {:.1f}, decode {:.1f}, encode {:.1f}\n", stats.denoise_seconds, stats.decode_seconds,
+  out += fmt::format("seconds: denoise {:.1f}, decode {:.1f}, encode {:.1f}", stats.denoise_seconds, stats.decode_seconds,
                      stats.encode_seconds);
+  if (stats.checkpoint_seconds > 0) out += fmt::format(", checkpoints {:.2f}", stats.checkpoint_seconds);
+  out += "\n";
   return out;
 }
 

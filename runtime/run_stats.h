@@ -32,6 +32,7 @@ struct WorkCount {
 struct RunStats {
   std::map<std::tuple<int, int, Phase>, WorkCount> by_chunk;  // (window, chunk, phase)
   double denoise_seconds = 0, decode_seconds = 0, encode_seconds = 0;
+  double checkpoint_seconds = 0;  // of writing to the run folder, most of it within denoise_seconds
 
   WorkCount total() const {
     WorkCount sum;
@@ -39,7 +40,7 @@ struct RunStats {
     return sum;
   }
 
-  // "stats/...": counts, and the seconds spent on denoising and encoding; what is decoded again after a resume counts again.
+  // "stats/...": counts, and the seconds of denoising, encoding and checkpoints; what is decoded again after a resume counts again.
   void save(State& state) const;
   void load(const State& state);
 };

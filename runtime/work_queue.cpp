@@ -1,5 +1,6 @@
 #include "runtime/work_queue.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
 namespace longtake {
@@ -40,6 +41,7 @@ void WorkQueue::wait() {
 }
 
 void WorkQueue::work(bool inference) {
+  at::init_num_threads();  // a new thread would else compute with the system's number of threads, not with the one that is set
   const c10::InferenceMode mode(inference);
   std::unique_lock lock(mutex_);
   for (;;) {

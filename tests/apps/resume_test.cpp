@@ -175,7 +175,8 @@ TEST_CASE("a run folder is never overlooked, mixed up or thrown away by chance")
   REQUIRE(fs::exists(run / "run.json"));
   check_run(quick_generate(out), 2, "--overwrite-run");
   check_run(quick_generate(out, {"--resume", "--overwrite-run"}), 2, "exclude each other");
-  check_run(quick_generate(out, {"--resume", "--keep-run"}), 0, "is finished");
+  check_run({"generate", "--resume", "-o", out}, 0, "is finished");  // it was to be kept, and is
+  REQUIRE(fs::exists(run / "run.json"));
   fs::remove(run / "finished");
   check_run(quick_generate(out, {"--resume", "--steps", "5"}), 2, "sampling.steps is '5', but the run");
   check_run({"generate", "--resume", "-o", out, "--set", "sampling.shift=2"}, 2, "--set: sampling.shift is '2'");
