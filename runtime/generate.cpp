@@ -15,9 +15,12 @@
 namespace longtake {
 namespace {
 
+constexpr double kStateBytesPerSecond = 2e8;  // of a disk before the first state is measured
 constexpr size_t kDecodeQueue = 8;  // chunks that may wait before denoising waits for them
 
 using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
 
 struct Stopped {};
 
@@ -136,7 +139,7 @@ class Generation {
 
   void row_ended(const WindowSpan& window, const WindowGeometry& geometry, const RowEnd& end) {
     const auto now = Clock::now();
-    stats_.denoise_seconds += std::chrono::duration<double>(now - row_began_).count();
+    stats_.denoise_seconds += seconds_between(row_began_, now);
     row_began_ = now;
     for (const int c : end.finished) {
       const auto& span = geometry.chunks[c];
@@ -150,12 +153,12 @@ class Generation {
     }
     const bool last = end.row + 1 == end.rows;
     const bool stop = !last && hooks_.should_stop && hooks_.should_stop();
-    if (folder_ && !last && (stop || !end.finished.empty() || end.row == 0)) checkpoint(window, end, stop || !end.finished.empty());
+    if (folder_ && !last && (stop || !end.finished.empty() || end.row == 0)) checkpoint(window, end, stop);
     if (stop) throw Stopped{};
   }
 
-  // Writes the state where it fits; says once where it does not.
-  void checkpoint(const WindowSpan& window, const RowEnd& end, bool write) {
+  // Writes the state where it fits and is worth its time, or the run stops here; says once where it does not fit.
+  void checkpoint(const WindowSpan& window, const RowEnd& end, bool stop) {
     if (unresumable_) return;
     const State state = end.state();
     std::string why;
@@ -166,7 +169,14 @@ class Generation {
                         settings_.checkpoint_bytes >> 20);
     unresumable_ = !why.empty();
     if (unresumable_ && hooks_.on_note) hooks_.on_note(why + ": a resume starts the window again that it finds unfinished");
-    if (!unresumable_ && write) keep([&] { folder_->save_state(window.index, end.row, state); });
+    if (unresumable_) return;
+    const double expected = state_seconds_.value_or(static_cast<double>(state.bytes()) / kStateBytesPerSecond);
+    const bool worth = !end.finished.empty() && settings_.checkpoint_share * seconds_between(state_written_, Clock::now()) >= expected;
+    if (!stop && !worth) return;
+    const auto start = Clock::now();
+    keep([&] { folder_->save_state(window.index, end.row, state); });
+    state_written_ = Clock::now();
+    state_seconds_ = seconds_between(start, state_written_);
   }
 
   // Writes to the folder where there is one.
@@ -218,7 +228,8 @@ class Generation {
   at::Tensor previous_;                      // latents of the window before
   std::vector<at::Tensor> finished_chunks_;  // of this window, not decoded yet; empty with decode_ahead
   bool unresumable_ = false;
-  Clock::time_point row_began_;
+  Clock::time_point row_began_, state_written_ = Clock::now();
+  std::optional<double> state_seconds_;  // that the last state took
   FrameDecoder decoder_;
   WorkQueue queue_;  // last: it stops before what its tasks use is gone
 };

@@ -49,7 +49,7 @@ TEST_CASE("generate writes an mp4 that says how it was made") {
   std::set<std::string> events;
   std::istringstream lines(read_bytes(log));
   for (std::string line; std::getline(lines, line);) events.insert(json::parse(line)["event"]);
-  CHECK(events == std::set<std::string>{"start", "window", "row", "done"});
+  CHECK(events == std::set<std::string>{"start", "window", "row", "playable", "done"});
 }
 
 TEST_CASE("a seed repeats a video to the last bit, and without one each video is another") {

@@ -129,14 +129,12 @@ TEST_CASE("a second Ctrl-C ends the program at once") {
   const auto log = folder / "log";
   RunningProgram program(long_run(folder / "x.mp4", {"--json-log", log, "--steps", "200", "--size", "128x128"}));
   wait_for(program, log, "row", 1);
-  program.send(SIGSTOP);  // both arrive before a row ends
-  program.send(SIGINT);
-  program.send(SIGCONT);
-  while (program.running() && events_in(log, "row") < 1) {
-  }
+  // Two signals of one kind may arrive as one.
   program.send(SIGINT);
   program.send(SIGTERM);
-  CHECK(program.wait().status == 130);
+  const ProgramResult ended = program.wait();
+  CHECK(ended.status == 130);
+  CHECK_THAT(ended.err, ContainsSubstring("stopping after this step") && !ContainsSubstring("interrupted in window"));
   CHECK_FALSE(fs::exists(folder / "x.mp4"));
 }
 
