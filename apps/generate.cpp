@@ -107,7 +107,8 @@ void report(const GenerateOptions& o, const RunStats& stats, Progress& progress,
   fmt::print("total {:.1f} s, peak memory {}\n", progress.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
   fmt::print("{}\n", o.out);
   log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-             {"decode_seconds", stats.decode_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused}, {"predicted", total.predicted},
+             {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused}, 
+             {"predicted", total.predicted},
              {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", peak_resident_bytes()}});
 }
 
@@ -207,7 +208,10 @@ bool was_finished(const GenerateOptions& o, Progress& progress) {
   const auto folder = RunFolder::beside(o.out);
   if (!o.resume || o.overwrite_run || !RunFolder::is_finished(folder)) return false;
   progress.note(fmt::format("the run in {} is finished", folder.string()));
-  if (!o.keep_run) RunFolder::remove(folder);
+  // Without run.json the folder was about to go when the program died.
+  const bool kept = o.keep_run || (std::filesystem::exists(folder / "run.json") &&
+                                   RunFolder::open(folder, RunFolder::Access::read)->record().options.at("run.keep_run") == "true");
+  if (!kept) RunFolder::remove(folder);
   fmt::print("{}\n", o.out);
   return true;
 }

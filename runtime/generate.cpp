@@ -15,9 +15,12 @@
 namespace longtake {
 namespace {
 
+constexpr double kStateBytesPerSecond = 2e8;  // of a disk before the first state is measured
 constexpr size_t kDecodeQueue = 8;  // chunks that may wait before denoising waits for them
 
 using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
 
 struct Stopped {};
 
@@ -89,9 +92,12 @@ class Generation {
     if (folder_)
       if (const auto saved = folder_->prefix(window.index)) return saved->to(device_);
     queue_.wait();
-    const Stopwatch watch(stats_.encode_seconds);
-    at::Tensor prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
-    if (folder_) folder_->save_prefix(window.index, prefix);
+    at::Tensor prefix;
+    {
+      const Stopwatch watch(stats_.encode_seconds);
+      prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
+    }
+    keep([&] { folder_->save_prefix(window.index, prefix); });
     return prefix;
   }
 
@@ -133,7 +139,7 @@ class Generation {
 
   void row_ended(const WindowSpan& window, const WindowGeometry& geometry, const RowEnd& end) {
     const auto now = Clock::now();
-    stats_.denoise_seconds += std::chrono::duration<double>(now - row_began_).count();
+    stats_.denoise_seconds += seconds_between(row_began_, now);
     row_began_ = now;
     for (const int c : end.finished) {
       const auto& span = geometry.chunks[c];
@@ -141,18 +147,18 @@ class Generation {
       if (!at::isfinite(latents).all().item<bool>())
         fail(ExitCode::numerical, "chunk {} of window {} ended in values that are not finite; run with --dtype fp32, or report the settings",
              c + 1, window.index + 1);
-      if (folder_) folder_->save_chunk(window.index, c, latents);
+      keep([&] { folder_->save_chunk(window.index, c, latents); });
       if (hooks_.on_chunk) hooks_.on_chunk(window, c, latents);
       decode_soon(latents);
     }
     const bool last = end.row + 1 == end.rows;
     const bool stop = !last && hooks_.should_stop && hooks_.should_stop();
-    if (folder_ && !last && (stop || !end.finished.empty() || end.row == 0)) checkpoint(window, end, stop || !end.finished.empty());
+    if (folder_ && !last && (stop || !end.finished.empty() || end.row == 0)) checkpoint(window, end, stop);
     if (stop) throw Stopped{};
   }
 
-  // Writes the state where it fits; says once where it does not.
-  void checkpoint(const WindowSpan& window, const RowEnd& end, bool write) {
+  // Writes the state where it fits and is worth its time, or the run stops here; says once where it does not fit.
+  void checkpoint(const WindowSpan& window, const RowEnd& end, bool stop) {
     if (unresumable_) return;
     const State state = end.state();
     std::string why;
@@ -165,7 +171,21 @@ class Generation {
                         settings_.checkpoint_bytes >> 20);
     unresumable_ = !why.empty();
     if (unresumable_ && hooks_.on_note) hooks_.on_note(why + ": a resume starts the window again that it finds unfinished");
-    if (!unresumable_ && write) folder_->save_state(window.index, end.row, state);
+    if (unresumable_) return;
+    const double expected = state_seconds_.value_or(static_cast<double>(state.bytes()) / kStateBytesPerSecond);
+    const bool worth = !end.finished.empty() && settings_.checkpoint_share * seconds_between(state_written_, Clock::now()) >= expected;
+    if (!stop && !worth) return;
+    const auto start = Clock::now();
+    keep([&] { folder_->save_state(window.index, end.row, state); });
+    state_written_ = Clock::now();
+    state_seconds_ = seconds_between(start, state_written_);
+  }
+
+  // Writes to the folder where there is one.
+  void keep(const std::function<void()>& write) {
+    if (!folder_) return;
+    const Stopwatch watch(stats_.checkpoint_seconds);
+    write();
   }
 
   // Off the path of denoising, or gathered until the window is done.
@@ -177,7 +197,7 @@ class Generation {
   }
 
   void finish_window(const WindowSpan& window, const at::Tensor& latents) {
-    if (folder_) {
+    keep([&] {
       State state;
       stats_.save(state);
       if (window.index + 1 < static_cast<int>(settings_.plan.windows.size())) {
@@ -186,7 +206,7 @@ class Generation {
         noise_.save(state);
       }
       folder_->save_window(window.index, state);
-    }
+    });
     if (hooks_.on_latents) hooks_.on_latents(window, latents);
     decode_rest();
     previous_ = latents;
@@ -210,7 +230,8 @@ class Generation {
   at::Tensor previous_;                      // latents of the window before
   std::vector<at::Tensor> finished_chunks_;  // of this window, not decoded yet; empty with decode_ahead
   bool unresumable_ = false;
-  Clock::time_point row_began_;
+  Clock::time_point row_began_, state_written_ = Clock::now();
+  std::optional<double> state_seconds_;  // that the last state took
   FrameDecoder decoder_;
   WorkQueue queue_;  // last: it stops before what its tasks use is gone
 };

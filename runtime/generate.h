@@ -32,7 +32,10 @@ struct GenerateSettings {
   // Decode finished chunks in a thread of its own while later ones denoise: the same bits, sooner. Off, each window is decoded
   // when it is done, so that seconds of denoising and decoding can be told apart.
   bool decode_ahead = false;
-  int64_t checkpoint_bytes = int64_t{1} << 30;  // the largest state that is written within a window; run folders only
+  // Run folders only: the largest state that is written within a window, and the share of time that may go into it. A state is
+  // passed over at a finished chunk while writing it would take more than that share of the time since the last one.
+  int64_t checkpoint_bytes = int64_t{1} << 30;
+  double checkpoint_share = 0.005;
   DenoiseSettings denoise;
 };
 

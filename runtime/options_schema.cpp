@@ -143,8 +143,8 @@ std::vector<OptionInfo> make_schema() {
   add(free_on_resume(choice("run.preview", "--preview", &G::preview, {"none", "latent"},
                             "Write a small picture of each finished chunk to OUT.run, straight from its latents")));
   OptionInfo budget = ranged(OptionKind::bytes, "run.checkpoint_budget", "--checkpoint-budget", &G::checkpoint_budget, "SIZE", 0, 1e15,
-                             "Largest state that is written at each finished chunk, so that a resume need not start its "
-                             "window again; K/V makes up most of it");
+                             "Largest state that is written within a window, so that a resume need not start the window "
+                             "again; K/V makes up most of it");
   add(free_on_resume(budget));
   return s;
 }

@@ -72,8 +72,10 @@ std::string stats_table(const RunStats& stats) {
   out += fmt::format("K/V held: {} at most, {} in the mean over rows; {} without compression\n",
                      format_bytes(static_cast<double>(stats.kv_bytes)), format_bytes(stats.mean_kv_bytes()),
                      format_bytes(static_cast<double>(stats.kv_full_bytes)));
-  out += fmt::format("seconds: denoise {:.1f}, decode {:.1f}, encode {:.1f}\n", stats.denoise_seconds, stats.decode_seconds,
+  out += fmt::format("seconds: denoise {:.1f}, decode {:.1f}, encode {:.1f}", stats.denoise_seconds, stats.decode_seconds,
                      stats.encode_seconds);
+  if (stats.checkpoint_seconds > 0) out += fmt::format(", checkpoints {:.2f}", stats.checkpoint_seconds);
+  out += "\n";
   return out;
 }
 

@@ -19,7 +19,7 @@ void RunStats::save(State& state) const {
   }
   state.put_integers("stats/keys", keys);
   state.put_numbers("stats/counts", counts);
-  state.put_numbers("stats/seconds", {denoise_seconds, encode_seconds});
+  state.put_numbers("stats/seconds", {denoise_seconds, encode_seconds, checkpoint_seconds});
 }
 
 void RunStats::load(const State& state) {
@@ -35,9 +35,10 @@ void RunStats::load(const State& state) {
     by_chunk[{static_cast<int>(keys[kKeys * i]), static_cast<int>(keys[kKeys * i + 1]), static_cast<Phase>(phase)}] = {
         static_cast<int64_t>(count[0]), static_cast<int64_t>(count[1]), static_cast<int64_t>(count[2]), count[3], count[4]};
   }
-  const auto seconds = state.numbers("stats/seconds", 2);
+  const auto seconds = state.numbers("stats/seconds", 3);
   denoise_seconds = seconds[0];
   encode_seconds = seconds[1];
+  checkpoint_seconds = seconds[2];
 }
 
 }  // namespace longtake

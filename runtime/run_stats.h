@@ -40,6 +40,7 @@ struct RunStats {
   int64_t kv_full_bytes = 0;  // of the largest window without compression
   double mean_kv_bytes() const { return kv_rows == 0 ? 0.0 : kv_row_bytes / static_cast<double>(kv_rows); }
   double denoise_seconds = 0, decode_seconds = 0, encode_seconds = 0;
+  double checkpoint_seconds = 0;  // of writing to the run folder, most of it within denoise_seconds
 
   WorkCount total() const {
     WorkCount sum;
@@ -47,7 +48,7 @@ struct RunStats {
     return sum;
   }
 
-  // "stats/...": counts, and the seconds spent on denoising and encoding; what is decoded again after a resume counts again.
+  // "stats/...": counts, and the seconds of denoising, encoding and checkpoints; what is decoded again after a resume counts again.
   void save(State& state) const;
   void load(const State& state);
 };

@@ -129,14 +129,12 @@ TEST_CASE("a second Ctrl-C ends the program at once") {
   const auto log = folder / "log";
   RunningProgram program(long_run(folder / "x.mp4", {"--json-log", log, "--steps", "200", "--size", "128x128"}));
   wait_for(program, log, "row", 1);
-  program.send(SIGSTOP);  // both arrive before a row ends
-  program.send(SIGINT);
-  program.send(SIGCONT);
-  while (program.running() && events_in(log, "row") < 1) {
-  }
+  // Two signals of one kind may arrive as one.
   program.send(SIGINT);
   program.send(SIGTERM);
-  CHECK(program.wait().status == 130);
+  const ProgramResult ended = program.wait();
+  CHECK(ended.status == 130);
+  CHECK_THAT(ended.err, ContainsSubstring("stopping after this step") && !ContainsSubstring("interrupted in window"));
   CHECK_FALSE(fs::exists(folder / "x.mp4"));
 }
 
@@ -175,7 +173,8 @@ TEST_CASE("a run folder is never overlooked, mixed up or thrown away by chance")
   REQUIRE(fs::exists(run / "run.json"));
   check_run(quick_generate(out), 2, "--overwrite-run");
   check_run(quick_generate(out, {"--resume", "--overwrite-run"}), 2, "exclude each other");
-  check_run(quick_generate(out, {"--resume", "--keep-run"}), 0, "is finished");
+  check_run({"generate", "--resume", "-o", out}, 0, "is finished");  // it was to be kept, and is
+  REQUIRE(fs::exists(run / "run.json"));
   fs::remove(run / "finished");
   check_run(quick_generate(out, {"--resume", "--steps", "5"}), 2, "sampling.steps is '5', but the run");
   check_run({"generate", "--resume", "-o", out, "--set", "sampling.shift=2"}, 2, "--set: sampling.shift is '2'");

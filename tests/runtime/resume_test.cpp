@@ -45,7 +45,7 @@ class World {
   }
 
   // Stops after `stop_after` rows where that is given.
-  Output run(RunFolder* folder, std::optional<int> stop_after = std::nullopt) const {
+  Output run(RunFolder* folder, std::optional<int> stop_after = std::nullopt, const std::function<void(int rows)>& on_row = {}) const {
     GenerateSettings s = settings;
     const PolicyChoice choice = choose_policy(parse_policy(policy), parity);
     s.denoise.attention = choice.attention;
@@ -64,7 +64,10 @@ class World {
     hooks.on_latents = [&](const WindowSpan&, const at::Tensor& l) { out.latents.push_back(l.clone()); };
     hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
     hooks.on_note = [&](const std::string& note) { out.notes.push_back(note); };
-    hooks.denoise.on_row = [&](int, int) { ++out.rows; };
+    hooks.denoise.on_row = [&](int, int) {
+      ++out.rows;
+      if (on_row) on_row(out.rows);
+    };
     hooks.should_stop = [&] { return stop_after && out.rows >= *stop_after; };
     try {
       out.total = generate(s, make, *vae_, *decisions, *noise, at::kCPU, hooks, folder).total();
@@ -187,6 +190,26 @@ TEST_CASE("a state that does not fit the budget is announced, and the window sta
   const Output out = world.run(run.get());
   REQUIRE(out.notes.size() == 1);
   CHECK_THAT(out.notes[0], ContainsSubstring("--checkpoint-budget") && ContainsSubstring("starts the window again"));
+}
+
+TEST_CASE("states are written at finished chunks while that takes a small share of the time") {
+  World world;
+  const auto states = [&](double share) {
+    world.settings.checkpoint_share = share;
+    const TemporaryFolder folder;
+    const auto run = RunFolder::create(folder / "x.run", some_record());
+    try {
+      world.run(run.get(), std::nullopt, [&](int rows) {
+        if (rows == 4) throw std::runtime_error("killed");  // two chunks of the first window are finished
+      });
+    } catch (const std::runtime_error&) {
+    }
+    int count = 0;
+    for (const auto& entry : fs::directory_iterator(folder / "x.run")) count += entry.path().filename().string().starts_with("state_");
+    return count;
+  };
+  CHECK(states(1e9) == 2);  // data and marker of the newest
+  CHECK(states(0) == 0);
 }
 
 TEST_CASE("a folder in use is refused, and one that is left is free") {
