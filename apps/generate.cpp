@@ -107,7 +107,7 @@ void report(const GenerateOptions& o, const RunStats& stats, Progress& progress,
   fmt::print("total {:.1f} s, peak memory {}\n", progress.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
   fmt::print("{}\n", o.out);
   log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-             {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused}, 
+             {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused},
              {"predicted", total.predicted},
              {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", peak_resident_bytes()}});
 }
