@@ -12,6 +12,7 @@
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "base/pending_file.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
 #include "runtime/device.h"
@@ -128,7 +129,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   const at::Device device = open_device(o.device);
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
   VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
-  if (!o.record_plan.empty()) check_plan_writable(o.record_plan);
+  if (!o.record_plan.empty()) check_writable(o.record_plan);
   const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
   if (begun) {
     check_same_run(*begun, record, options, RunFolder::beside(o.out).string());
@@ -225,6 +226,8 @@ void run_generate(const GivenOptions& given) {
   if (const auto folder = RunFolder::beside(o.out); o.resume && !o.out.empty() && RunFolder::exists(folder)) {
     begun = RunFolder::open(folder, RunFolder::Access::read)->record();
     apply_record(options, *begun, folder.string());
+    if (const std::string& plan = begun->options.at("run.record_plan"); !plan.empty())
+      progress.note(fmt::format("the plan {} will not be written: the decisions of the interrupted part are not known any more", plan));
   } else {
     options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
   }

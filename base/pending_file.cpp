@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <random>
 
 namespace longtake {
@@ -95,6 +96,15 @@ void PendingFile::commit() {
   committed_ = true;
   // Some file systems refuse fsync on folders; the rename is atomic all the same.
   flush_to_disk(folder_of(target_));
+}
+
+void write_whole_file(const std::filesystem::path& path, std::string_view bytes) {
+  PendingFile pending(path);
+  std::ofstream file(pending.temporary(), std::ios::binary);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (!file) throw Error(ExitCode::bad_file, write_error(path, errno));
+  pending.commit();
 }
 
 }  // namespace longtake

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 namespace longtake {
 
@@ -36,5 +37,8 @@ class PendingFile {
   std::filesystem::path target_, temporary_;
   bool committed_ = false;
 };
+
+// The whole file at once.
+void write_whole_file(const std::filesystem::path& path, std::string_view bytes);
 
 }  // namespace longtake

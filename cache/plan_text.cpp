@@ -1,12 +1,11 @@
 #include "cache/plan_text.h"
 
-#include <unistd.h>
-
 #include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/pending_file.h"
 #include "base/strict_json.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
@@ -298,29 +297,6 @@ std::string plan_text(const Plan& plan) {
   return out + "]\n}\n";
 }
 
-namespace {
-
-void write_whole(const std::filesystem::path& path, const std::string& text, bool keep) {
-  const std::filesystem::path temporary = path.string() + fmt::format(".{}.part", ::getpid());
-  std::error_code error;
-  const bool possible = path.has_filename() && !std::filesystem::is_directory(path, error);
-  std::ofstream file;
-  if (possible) file.open(temporary, std::ios::binary);
-  file << text;
-  file.close();
-  bool written = possible && !file.fail();
-  if (written && keep) {
-    std::filesystem::rename(temporary, path, error);
-    written = !error;
-  }
-  if (!written || !keep) std::filesystem::remove(temporary, error);
-  if (!written) fail_file("{} cannot be written; check that it names a file, that its folder exists and that there is room", path.string());
-}
-
-}  // namespace
-
-void write_plan(const std::filesystem::path& path, const Plan& plan) { write_whole(path, plan_text(plan), true); }
-
-void check_plan_writable(const std::filesystem::path& path) { write_whole(path, "", false); }
+void write_plan(const std::filesystem::path& path, const Plan& plan) { write_whole_file(path, plan_text(plan)); }
 
 }  // namespace longtake

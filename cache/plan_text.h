@@ -18,7 +18,5 @@ Plan read_plan(const std::filesystem::path& path);
 std::string plan_text(const Plan& plan);
 // Under a temporary name first, then renamed. Errors: bad_file.
 void write_plan(const std::filesystem::path& path, const Plan& plan);
-// Throws now what write_plan would throw later; leaves nothing behind.
-void check_plan_writable(const std::filesystem::path& path);
 
 }  // namespace longtake

@@ -65,12 +65,7 @@ void write_whole(const fs::path& path, const std::string& bytes) {
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
   if (error) fail_file("{}: the folder cannot be created ({}); choose another place", path.parent_path().string(), error.message());
-  PendingFile pending(path);
-  std::ofstream file(pending.temporary(), std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file) throw Error(ExitCode::bad_file, write_error(path, errno));
-  pending.commit();
+  write_whole_file(path, bytes);
 }
 
 json read_json_object(const fs::path& path, size_t max_bytes) {

@@ -128,7 +128,7 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
   for (const auto& [key, value] : given) {
     if (key == (by_duration ? "video.frames" : "video.duration")) continue;
     // The output is where the folder lies now, and what the last call asked of the folder is not asked again.
-    if (key == "out" || key == "run.resume" || key == "run.overwrite_run" || key == "run.dry_run") continue;
+    if (key == "out" || key == "run.resume" || key == "run.overwrite_run" || key == "run.dry_run" || key == "run.record_plan") continue;
     options.set({key, value, origin}, SourceLevel::recipe);
   }
 }

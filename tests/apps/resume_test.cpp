@@ -195,6 +195,14 @@ TEST_CASE("a run folder is never overlooked, mixed up or thrown away by chance")
   check_run(quick_generate(out, {"--overwrite-run"}), 0, "writing the file");
   CHECK_FALSE(fs::exists(run));
   check_run(quick_generate(out, {"--resume"}), 0, "beginning a new one");
+
+  // A plan cannot be recorded across an interruption, but the run that should have recorded one goes on.
+  check_run(quick_generate(out, {"--keep-run", "--record-plan", folder / "plan.json"}), 0, "writing the file");
+  REQUIRE(fs::remove(folder / "plan.json"));
+  fs::remove(run / "finished");
+  check_run(quick_generate(out, {"--resume", "--record-plan", folder / "plan.json"}), 2, "cannot go with --resume");
+  check_run({"generate", "--resume", "-o", out}, 0, "plan.json will not be written");
+  CHECK_FALSE(fs::exists(folder / "plan.json"));
 }
 
 TEST_CASE("decode makes other videos of the same latents") {

@@ -12,21 +12,12 @@
 #include "cache/motioncache.h"
 #include "cache/residual.h"
 #include "tests/catch.h"
+#include "tests/refused.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-std::string refused(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::bad_file);
-    return error.what();
-  }
-  return "";
-}
 
 // As a file would bring it back: other storage, and an origin.
 State reread(const State& state) {

@@ -18,7 +18,10 @@ double relative_error(const at::Tensor& value, const at::Tensor& reference) {
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
-std::string Target::name() const { return device.is_cpu() ? "" : dtype == at::kFloat ? " cuda fp32" : " cuda bf16"; }
+std::string Target::name() const {
+  if (device.is_cpu()) return dtype == at::kFloat ? "" : " bf16";
+  return dtype == at::kFloat ? " cuda fp32" : " cuda bf16";
+}
 
 std::vector<Target> targets() {
   std::vector<Target> out;

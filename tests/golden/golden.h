@@ -34,7 +34,7 @@ struct Target {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
 
-  std::string name() const;  // "", " cuda fp32", " cuda bf16": behind the name of a comparison
+  std::string name() const;  // "", " bf16", " cuda fp32", " cuda bf16": behind the name of a comparison
   // The tolerance in float32; bfloat16 keeps 8 bits of every product.
   double tolerance(double float32, double bfloat16) const { return dtype == at::kFloat ? float32 : bfloat16; }
 };

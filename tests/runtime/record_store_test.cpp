@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "tests/catch.h"
+#include "tests/refused.h"
 #include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
@@ -22,16 +23,6 @@ State some_state(int64_t n = 5) {
   state.put("x", at::rand({n, 3}));
   state.put_integers("n", {7});
   return state;
-}
-
-std::string refused(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::bad_file);
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "runtime/policies.h"
 #include "runtime/run_folder.h"
 #include "tests/catch.h"
+#include "tests/refused.h"
 #include "tests/runtime/tiny_model.h"
 #include "tests/video_io/video_helpers.h"
 
@@ -127,16 +128,6 @@ void check_rows(const World& world, int every) {
     CHECK(first == stop);
     if (world.settings.checkpoint_bytes > 0) CHECK(first + rest.rows == whole.rows);  // nothing is computed twice
   }
-}
-
-std::string refused(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::bad_file);
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace
