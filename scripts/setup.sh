@@ -11,7 +11,7 @@ torch_version=2.11.0
 cache=${LONGTAKE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/longtake}
 packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip zlib1g-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
-  libopencv-core-dev libopencv-imgproc-dev libopencv-video-dev
+  libopencv-core-dev libopencv-imgproc-dev
   libeigen3-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
   libsentencepiece-dev catch2)
 

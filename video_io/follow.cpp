@@ -39,10 +39,9 @@ double area_of(demo::Shape shape) {
 }
 
 demo::Size size_of(double radius) {
-  if (radius < (demo::radius_range(demo::Size::small).second + demo::radius_range(demo::Size::normal).first) / 2)
-    return demo::Size::small;
-  if (radius < (demo::radius_range(demo::Size::normal).second + demo::radius_range(demo::Size::large).first) / 2)
-    return demo::Size::normal;
+  const double normal = demo::radius_of(demo::Size::normal);
+  if (radius < (demo::radius_of(demo::Size::small) + normal) / 2) return demo::Size::small;
+  if (radius < (normal + demo::radius_of(demo::Size::large)) / 2) return demo::Size::normal;
   return demo::Size::large;
 }
 

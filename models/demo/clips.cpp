@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kTable = 161;       // samples of a distance table along an edge
 constexpr double kReach = 1.6;    // a table covers [-kReach, kReach] radii
+constexpr double kMargin = 32;    // pixels outside the frame where no subject can be seen
 
 double distance_to_segment(double x, double y, const std::array<double, 2>& a, const std::array<double, 2>& b) {
   const double dx = b[0] - a[0], dy = b[1] - a[1];
@@ -56,11 +57,10 @@ float distance_at(const std::vector<float>& table, double x, double y) {
 
 float to_unit(double level) { return static_cast<float>(std::clamp(level, 0.0, 255.0) / 127.5 - 1); }
 
-// Into [-margin, kClipSize + margin).
-double wrap(double position, double margin) {
-  const double span = kClipSize + 2 * margin;
-  const double shifted = std::fmod(position + margin, span);
-  return (shifted < 0 ? shifted + span : shifted) - margin;
+// Into [-kMargin, kClipSize + kMargin).
+double wrap(double position) {
+  const double span = kClipSize + 2 * kMargin, shifted = std::fmod(position + kMargin, span);
+  return (shifted < 0 ? shifted + span : shifted) - kMargin;
 }
 
 }  // namespace
@@ -80,40 +80,38 @@ int Random::below(int count) { return static_cast<int>(uniform() * count); }
 
 Clip::Clip(const Scene& scene, Start start, uint64_t seed) : scene_(scene) {
   Random random(seed);
-  const auto [smallest, largest] = radius_range(scene.size);
-  radius_ = random.uniform(smallest, largest);
+  const auto on_grid = [&](int low, int high) { return low + kGrid * random.below((high - low) / kGrid + 1); };
   brightness_ = random.uniform(-4, 4);
   roll_x_ = 16 * random.below(kClipSize / 16);
   roll_y_ = 16 * random.below(kClipSize / 16);
-  const double near = random.uniform(24, 32), across = random.uniform(42, 86), speed = random.uniform(0.85, 1);
-  x_ = y_ = across;
+  constexpr double near = 28, speed = 0.75;
+  x_ = y_ = on_grid(48, 80);
   switch (scene.motion) {
     case Motion::left_to_right: x_ = near, vx_ = speed; break;
     case Motion::right_to_left: x_ = kClipSize - near, vx_ = -speed; break;
     case Motion::downwards: y_ = near, vy_ = speed; break;
     case Motion::upwards: y_ = kClipSize - near, vy_ = -speed; break;
     case Motion::diagonal:
-      x_ = near, y_ = random.uniform(24, 32);
-      vx_ = vy_ = 0.9 * speed;
+      x_ = near, y_ = on_grid(28, 36);
+      vx_ = vy_ = speed;
       break;
     case Motion::circular:
-      x_ = random.uniform(60, 68), y_ = random.uniform(60, 68);
-      orbit_ = random.uniform(26, 32);
-      angle_ = random.uniform(0, 2 * std::numbers::pi);
-      turn_ = 2 * std::numbers::pi / random.uniform(84, 100);
+      x_ = on_grid(60, 68), y_ = on_grid(60, 68);
+      orbit_ = 28;
+      angle_ = 2 * std::numbers::pi * random.below(24) / 24;
+      turn_ = 2 * std::numbers::pi / 96;
       break;
-    case Motion::still: y_ = random.uniform(42, 86); break;
+    case Motion::still: y_ = on_grid(48, 80); break;
   }
   if (start == Start::anywhere) {
-    const double frames = std::floor(random.uniform(0, 240));
+    const int frames = 4 * random.below(64);  // whole latent frames; all phases of a crossing and of a turn
     x_ += vx_ * frames, y_ += vy_ * frames, angle_ += turn_ * frames;
   }
 }
 
 std::pair<double, double> Clip::position(int frame) const {
-  const double margin = radius_ * extent(scene_.shape) + 1;
   const double angle = angle_ + turn_ * frame;
-  return {wrap(x_ + vx_ * frame, margin) + orbit_ * std::cos(angle), wrap(y_ + vy_ * frame, margin) + orbit_ * std::sin(angle)};
+  return {wrap(x_ + vx_ * frame) + orbit_ * std::cos(angle), wrap(y_ + vy_ * frame) + orbit_ * std::sin(angle)};
 }
 
 at::Tensor Clip::frames(int first, int count) const {
@@ -134,13 +132,14 @@ at::Tensor Clip::frames(int first, int count) const {
     for (int t = 1; t < count; ++t) std::copy_n(frame0, plane, frame0 + static_cast<int64_t>(t) * plane);
   }
   const std::vector<float>& table = distances(scene_.shape);
-  const int reach = static_cast<int>(std::ceil(radius_ * extent(scene_.shape))) + 1;
+  const double radius = this->radius();
+  const int reach = static_cast<int>(std::ceil(radius * extent(scene_.shape))) + 1;
   for (int t = 0; t < count; ++t) {
     const auto [cx, cy] = position(first + t);
     for (int y = std::max(0, static_cast<int>(cy) - reach); y <= std::min(size - 1, static_cast<int>(cy) + reach); ++y) {
       for (int x = std::max(0, static_cast<int>(cx) - reach); x <= std::min(size - 1, static_cast<int>(cx) + reach); ++x) {
         // Pixel centres lie at halves; an edge covers a pixel in proportion to its distance.
-        const double distance = distance_at(table, (x + 0.5 - cx) / radius_, (y + 0.5 - cy) / radius_) * radius_;
+        const double distance = distance_at(table, (x + 0.5 - cx) / radius, (y + 0.5 - cy) / radius) * radius;
         const float cover = static_cast<float>(std::clamp(distance + 0.5, 0.0, 1.0));
         if (cover == 0) continue;
         for (int c = 0; c < 3; ++c) {

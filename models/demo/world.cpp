@@ -47,14 +47,14 @@ Outline make_outline(Shape shape) {
 
 }  // namespace
 
-std::pair<double, double> radius_range(Size size) {
+double radius_of(Size size) {
   switch (size) {
     case Size::small:
-      return {kMinRadius, 16};
-    case Size::large:
-      return {21, kMaxRadius};
+      return 16;
     case Size::normal:
-      return {17, 20};
+      return 20;
+    case Size::large:
+      return 24;
   }
   LONGTAKE_CHECK(false, "size {} is out of range", static_cast<int>(size));
 }

@@ -6,7 +6,7 @@
 // FFmpeg or LibTorch.
 //
 // Units: 8-bit sRGB; pixels with x to the right and y downwards; clips of kClipSize x kClipSize pixels. Outlines are in
-// units of the subject's radius, which lies between kMinRadius and kMaxRadius pixels at kClipSize.
+// units of the subject's radius, radius_of(size) pixels at kClipSize.
 // Errors: LONGTAKE_CHECK for a caption style out of range; parse_caption accepts any text, also empty or binary.
 #pragma once
 
@@ -62,11 +62,9 @@ inline constexpr std::array<Rgb, 6> kBackgroundTones = {
     {{92, 108, 84}, {150, 138, 116}, {84, 104, 116}, {124, 98, 88}, {30, 32, 44}, {108, 90, 72}}};
 
 inline constexpr int kClipSize = 128;
-inline constexpr double kMinRadius = 14;
-inline constexpr double kMaxRadius = 24;
 
-// The radius in pixels at kClipSize that a size stands for: small 14..16, normal 17..20, large 21..24.
-std::pair<double, double> radius_range(Size size);
+// The radius in pixels at kClipSize that a size stands for: small 16, normal 20, large 24.
+double radius_of(Size size);
 
 // Outline of a shape as a closed polygon in units of the radius, centroid at (0, 0), y downwards, never rotated. Areas
 // lie between 1.4 (cross) and 3.2 (circle, 64 corners; square).

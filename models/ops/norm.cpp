@@ -2,8 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/mean.h>
-#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/tensor.h>
 
 #include "base/error.h"
@@ -17,8 +16,7 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor x32 = x.to(at::kFloat);
-  return x32 * at::rsqrt(at::mean(x32 * x32, -1, /*keepdim=*/true) + eps) * weight.to(at::kFloat);
+  return at::rms_norm(x.to(at::kFloat), {x.size(-1)}, weight.to(at::kFloat), eps);
 }
 
 FrameModulation::FrameModulation(at::Tensor vectors, std::vector<int64_t> tokens_per_frame)

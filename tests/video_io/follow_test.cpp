@@ -71,8 +71,7 @@ cv::Point2d position(Motion motion, int frame, cv::RNG& random) {
 at::Tensor draw_clip(const Scene& scene, uint64_t seed, bool degraded, int frames = kFrames) {
   cv::RNG random(seed * 7919 + 1);
   const cv::Mat background = texture(scene.background, random);
-  const auto [smallest, largest] = radius_range(scene.size);
-  const double radius = random.uniform(smallest, largest);
+  const double radius = radius_of(scene.size) + random.uniform(-1, 1);
   const Rgb rgb = kColours[static_cast<size_t>(scene.colour)];
   cv::RNG path(seed * 104729 + 3), noise(seed + 5);
   at::Tensor clip = at::empty({frames, kClipSize, kClipSize, 3}, at::kByte);

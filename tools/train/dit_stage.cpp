@@ -1,7 +1,7 @@
 #include "tools/train/dit_stage.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -13,6 +13,7 @@
 #include "tools/train/dit_forward.h"
 #include "tools/train/moments.h"
 #include "tools/train/parameters.h"
+#include "tools/train/threads.h"
 #include "tools/train/tokenizer.h"
 
 namespace longtake::train {
@@ -37,12 +38,16 @@ struct LatentPool {
         clips.emplace_back(demo::random_training_scene(random), start, random.next());
         part.scenes.push_back(clips.back().scene());
       }
-      std::vector<at::Tensor> latents(clips.size());
-      at::parallel_for(0, options.pool, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          latents[i] = encoder.encode(clips[i].frames(0, 4 * kMostChunks * kChunkFrames - 3).unsqueeze(0)).squeeze(0).to(at::kHalf);
+      constexpr int64_t frames = kMostChunks * kChunkFrames, edge = demo::kClipSize / 8;
+      const at::Tensor latents = at::empty({options.pool, kLatentChannels, frames, edge, edge}, at::kHalf);
+      // One latent frame at a time: whole clips are so large that the allocator would fetch and return their pages each time.
+      on_threads(options.draw_threads, options.pool, [&](int64_t i) {
+        for (int64_t f = 0; f < frames; ++f) {
+          const at::Tensor video = f == 0 ? clips[i].frames(0, 1) : clips[i].frames(static_cast<int>(4 * f - 3), 4);
+          latents[i].select(1, f).copy_(encoder.encode(video.unsqueeze(0), f == 0).squeeze(0).squeeze(1));
+        }
       });
-      part.latents = at::stack(latents).to(options.device);
+      part.latents = latents.to(options.device);
     }
   }
 };

@@ -25,6 +25,7 @@ struct DitOptions {
   NoiseOptions noise = {};
   uint64_t seed = 1;
   at::Device device = at::kCPU;
+  int draw_threads = 1;  // that draw clips beside the training
 };
 
 // Goes on where the folder has a state; writes the averaged weights (original names, float32) when the time is up.

@@ -1,5 +1,6 @@
 // longtake_train: draws the demo world's clips and trains the demo model on them. See docs/demo-model.md.
 #include <ATen/Parallel.h>
+#include <malloc.h>
 
 #include <cstdio>
 #include <fstream>
@@ -28,7 +29,7 @@ constexpr const char* kUsage =
     "  export     a model folder in the Diffusers layout (--model FOLDER --flow-shift 5)\n"
     "  plot       loss curves as SVG (--picture FILE)\n"
     "  sample     prompts of held-out scenes: scores where OpenCV is built in, PSNR and SSIM against the first policy (--model FOLDER\n"
-    "             --count 12 --policies \"causal;motioncache:slow\" --steps 50 --shift 5 --guidance 6 --ar-step 5 --frames 97 --keep 0|1)\n"
+    "             --count 12 --policies \"drawn;vae;causal;motioncache:slow\" --steps 50 --shift 5 --guidance 6 --ar-step 5 --frames 97 --keep 0|1)\n"
     "all: --seed 1, --device cpu|cuda, --threads N, --cpu-time 0|1 (minutes are CPU time)\n";
 
 // "--name value" pairs with defaults; an unknown name is an error.
@@ -83,6 +84,8 @@ void write_clips(const std::filesystem::path& folder, int count, uint64_t seed) 
 }
 
 int run(int argc, char** argv) {
+  // Clips come and go by the thousand: their pages must stay with the process.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20), mallopt(M_TRIM_THRESHOLD, 1 << 30);
   Arguments arguments(argc, argv);
   const std::string stage = argv[1];
   const std::filesystem::path folder = arguments.text("out", "");
@@ -92,6 +95,9 @@ int run(int argc, char** argv) {
   const at::Device device = open_device(arguments.text("device", "cpu"));
   const bool cpu_time = arguments.number("cpu-time", 0) != 0;
   if (const double threads = arguments.number("threads", 0); threads > 0) at::set_num_threads(static_cast<int>(threads));
+  // On a GPU all cores draw clips, each for itself; on the CPU they are needed for the training.
+  const int draw_threads = device.is_cuda() ? at::get_num_threads() : 1;
+  if (device.is_cuda()) at::set_num_threads(1);
   if (stage == "captions") {
     arguments.finish();
     write_captions(folder);
@@ -100,7 +106,7 @@ int run(int argc, char** argv) {
     arguments.finish();
     write_clips(folder, count, seed);
   } else if (stage == "vae") {
-    VaeOptions options{.folder = folder, .cpu_time = cpu_time, .seed = seed, .device = device};
+    VaeOptions options{.folder = folder, .cpu_time = cpu_time, .seed = seed, .device = device, .draw_threads = draw_threads};
     options.minutes = arguments.number("minutes", options.minutes);
     options.batch = static_cast<int>(arguments.number("batch", options.batch));
     options.frames = static_cast<int>(arguments.number("frames", options.frames));
@@ -109,7 +115,7 @@ int run(int argc, char** argv) {
     arguments.finish();
     train_vae(options);
   } else if (stage == "dit") {
-    DitOptions options{.folder = folder, .cpu_time = cpu_time, .seed = seed, .device = device};
+    DitOptions options{.folder = folder, .cpu_time = cpu_time, .seed = seed, .device = device, .draw_threads = draw_threads};
     options.minutes = arguments.number("minutes", options.minutes);
     options.dim = static_cast<int64_t>(arguments.number("dim", static_cast<double>(options.dim)));
     options.layers = static_cast<int64_t>(arguments.number("layers", static_cast<double>(options.layers)));

@@ -158,7 +158,7 @@ MomentEncoder::MomentEncoder(uint64_t seed) {
   std::vector<at::Tensor> rows;
   for (int i = 0; i < 400; ++i) {
     const demo::Clip clip(demo::random_training_scene(random), demo::Start::beginning, random.next());
-    const int first = random.below(80);
+    const int first = 1 + 4 * random.below(20);  // a block of four frames
     const at::Tensor all = block_pixels(clip.frames(first, 4).unsqueeze(0), 4).view({16, 16, -1});
     const auto [x, y] = clip.position(first + 2);
     const int64_t bx = std::clamp<int64_t>(static_cast<int64_t>(x / 8) - 4, 0, 8), by = std::clamp<int64_t>(static_cast<int64_t>(y / 8) - 4, 0, 8);

@@ -1,4 +1,7 @@
-// Trainable parameters with their AdamW moments and running average, and a WeightSource over them.
+// Trainable parameters with their optimiser's moments and running average, and a WeightSource over them.
+//
+// Matrices inside blocks are stepped by Muon (Jordan et al. 2024; the scale of Liu et al. 2025, arXiv:2502.16982, equation 4): the
+// momentum is orthogonalised, so that rare directions learn as fast as common ones. Everything else is stepped by AdamW.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,8 +22,7 @@ class Parameters {
   const std::map<std::string, at::Tensor>& tensors() const { return tensors_; }
   std::map<std::string, at::Tensor> averaged() const;
 
-  // One AdamW step on the gradients, which it clears: global norm clipped to `clip`, no decay on tensors of one
-  // dimension. Returns the norm before clipping; a step whose norm is not finite is left out.
+  // One step on the gradients, which it clears: global norm clipped to `clip`, no decay on tensors of one dimension. Returns the norm before clipping; a step whose norm is not finite is left out.
   double step(double rate, double decay = 0.01, double clip = 1);
   int64_t steps() const { return steps_; }
 
@@ -29,6 +31,9 @@ class Parameters {
   void load(const std::filesystem::path& path);
 
  private:
+  void step_adamw(const std::vector<std::string>& names, double rate, double decay);
+  void step_muon(const std::vector<std::string>& names, double rate, double decay);
+
   std::map<std::string, at::Tensor> tensors_, average_, moment_, square_;
   double average_decay_;
   int64_t steps_ = 0;

@@ -78,6 +78,32 @@ void sample(const SampleOptions& options) {
   settings.steps = options.steps, settings.shift = options.shift, settings.ar_step = options.ar_step;
   settings.denoise.guidance = options.guidance, settings.denoise.prefix_noise = options.prefix_noise;
 
+  using Clip = std::pair<at::Tensor, double>;  // float32 [3, frames, H, W] on the CPU; seconds of denoising
+  const auto generated_clip = [&](const std::string& name, const skyreels::TextKv& text, int clip) -> Clip {
+    const BackboneFactory make = [&](const WindowGeometry& geometry) {
+      return std::make_unique<skyreels::SkyReelsBackbone>(transformer, std::vector<const skyreels::TextKv*>{&text, &empty}, geometry, 0);
+    };
+    const PolicyChoice choice = choose_policy(parse_policy(name), /*parity=*/false);
+    settings.denoise.attention = choice.attention;
+    const auto probe = make(window_geometry(settings, settings.plan.windows[0]));
+    const auto policy = make_policy(choice, flow_timesteps(options.steps, options.shift),
+                                    {[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, transformer.config().dim},
+                                    settings.denoise.branches());
+    PhiloxNoise noise(options.seed + 100 + static_cast<uint64_t>(clip));
+    std::vector<at::Tensor> frames;
+    GenerateHooks hooks;
+    hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
+    const RunStats stats = generate(settings, make, vae, *policy, noise, device, hooks);
+    return {at::cat(frames, 1), stats.denoise_seconds};
+  };
+  // What the metric makes of a perfect clip, and of one that went through the VAE alone: the ceilings of the scores.
+  const auto drawn_clip = [&](const std::string& name, const demo::Scene& scene, int clip) -> Clip {
+    const at::Tensor video =
+        demo::Clip(scene, demo::Start::beginning, options.seed + 100 + static_cast<uint64_t>(clip)).frames(0, options.frames);
+    if (name == "drawn") return {video, 0};
+    return {vae.decode(vae.encode(video.unsqueeze(0).to(device))).squeeze(0).cpu().to(at::kFloat), 0};
+  };
+
   demo::Random random(options.seed);
   std::map<std::string, at::Tensor> videos;
   std::map<std::string, Score> scores;
@@ -85,29 +111,16 @@ void sample(const SampleOptions& options) {
     const demo::Scene scene = random_held_out_scene(random);
     const std::string prompt = demo::caption(scene);
     const skyreels::TextKv text = text_of(prompt);
-    const BackboneFactory make = [&](const WindowGeometry& geometry) {
-      return std::make_unique<skyreels::SkyReelsBackbone>(transformer, std::vector<const skyreels::TextKv*>{&text, &empty}, geometry, 0);
-    };
     at::Tensor first;  // of the first policy: what the others are compared with
     for (const std::string& name : options.policies) {
-      const PolicyChoice choice = choose_policy(parse_policy(name), /*parity=*/false);
-      settings.denoise.attention = choice.attention;
-      const auto probe = make(window_geometry(settings, settings.plan.windows[0]));
-      const auto policy = make_policy(choice, flow_timesteps(options.steps, options.shift),
-                                      {[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, transformer.config().dim},
-                                      settings.denoise.branches());
-      PhiloxNoise noise(options.seed + 100 + static_cast<uint64_t>(i));
-      std::vector<at::Tensor> frames;
-      GenerateHooks hooks;
-      hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
-      const RunStats stats = generate(settings, make, vae, *policy, noise, device, hooks);
-      const at::Tensor video = at::cat(frames, 1);
+      const bool generated = name != "drawn" && name != "vae";
+      const auto [video, seconds] = generated ? generated_clip(name, text, i) : drawn_clip(name, scene, i);
       if (options.keep) {
         videos[fmt::format("{:03d} {} {}", i, name, prompt)] = video.to(at::kHalf);
         save_safetensors(options.folder / "samples.safetensors", videos);
       }
       Score& score = scores[name];
-      score.seconds += stats.denoise_seconds;
+      score.seconds += seconds;
       ++score.clips;
 #ifdef LONGTAKE_VIDEO_IO
       const at::Tensor shown = to_frames(video);
@@ -118,7 +131,7 @@ void sample(const SampleOptions& options) {
       log_line(options.folder / "scores.jsonl",
                {{"clip", static_cast<double>(i)}, {"policy", static_cast<double>(&name - options.policies.data())},
                 {"colour", right.colour.value_or(false)}, {"shape", right.shape.value_or(false)}, {"motion", right.motion.value_or(false)},
-                {"psnr", quality.mean_psnr}, {"ssim", quality.mean_ssim}, {"seconds", stats.denoise_seconds}});
+                {"psnr", quality.mean_psnr}, {"ssim", quality.mean_ssim}, {"seconds", seconds}});
 #endif
       fmt::print("{:>3} {:<28} {} {}\n", i + 1, name, score.line(), prompt);
       std::fflush(stdout);

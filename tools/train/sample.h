@@ -11,7 +11,8 @@ namespace longtake::train {
 
 struct SampleOptions {
   std::filesystem::path folder, model;  // scores.jsonl (and samples.safetensors) go to `folder`
-  std::vector<std::string> policies = {};  // each prompt is run with all of them on the same noise
+  std::vector<std::string> policies = {};  // each prompt is run with all of them on the same noise; "drawn" and "vae" are the
+                                           // scene's own clip, as drawn and through the VAE
   int count = 12;
   int steps = 50, ar_step = 5, frames = 97, prefix_noise = 20;
   double shift = 5, guidance = 6;

@@ -4,8 +4,6 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/stack.h>
 
-#include <ATen/Parallel.h>
-
 #include <future>
 
 #include "base/error.h"
@@ -16,6 +14,7 @@
 #include "tools/train/clock.h"
 #include "tools/train/moments.h"
 #include "tools/train/parameters.h"
+#include "tools/train/threads.h"
 
 namespace longtake::train {
 namespace {
@@ -30,7 +29,7 @@ std::pair<at::Tensor, at::Tensor> draw_batch(const VaeOptions& options, const Mo
   std::vector<Piece> pieces;
   for (int i = 0; i < options.batch; ++i) {
     const demo::Clip clip(demo::random_training_scene(random), demo::Start::beginning, random.next());
-    const int first = random.below(90);
+    const int first = 4 * random.below(22);
     const auto [x, y] = clip.position(first + options.frames / 2);
     const auto place = [&](double centre) {
       const int wanted = static_cast<int>(centre / 8) - edge / 2 + random.below(5) - 2;
@@ -40,13 +39,11 @@ std::pair<at::Tensor, at::Tensor> draw_batch(const VaeOptions& options, const Mo
     pieces.push_back({clip, first, at_x, at_y});
   }
   std::vector<at::Tensor> videos(pieces.size()), codes(pieces.size());
-  at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Piece& piece = pieces[i];
-      const at::Tensor video = piece.clip.frames(piece.first, options.frames);
-      codes[i] = encoder.encode(video.unsqueeze(0)).squeeze(0).narrow(2, piece.y, edge).narrow(3, piece.x, edge);
-      videos[i] = video.narrow(2, 8 * piece.y, options.crop).narrow(3, 8 * piece.x, options.crop);
-    }
+  on_threads(options.draw_threads, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[i];
+    const at::Tensor video = piece.clip.frames(piece.first, options.frames);
+    codes[i] = encoder.encode(video.unsqueeze(0)).squeeze(0).narrow(2, piece.y, edge).narrow(3, piece.x, edge);
+    videos[i] = video.narrow(2, 8 * piece.y, options.crop).narrow(3, 8 * piece.x, options.crop);
   });
   return {at::stack(videos), at::stack(codes)};
 }

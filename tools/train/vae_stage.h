@@ -18,6 +18,7 @@ struct VaeOptions {
   double rate = 2e-3;
   uint64_t seed = 1;
   at::Device device = at::kCPU;
+  int draw_threads = 1;  // that draw clips beside the training
 };
 
 // Goes on where the folder has a state; writes the averaged weights (original names, float32) when the time is up.
