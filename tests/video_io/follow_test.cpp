@@ -170,15 +170,28 @@ Score score_combinations(Make make, size_t step) {
   return score;
 }
 
+bool whole(const Clip& clip, int frame) {
+  const auto [x, y] = clip.position(frame);
+  const double reach = clip.radius() * extent(clip.scene().shape);
+  return std::min(x, y) >= reach && std::max(x, y) <= kClipSize - reach;
+}
+
 // Every `step`-th of the held-out scenes as the training tool draws them, 97 frames, half of them in the midst of their
-// motion, where subjects leave the frame and come back.
+// motion, where subjects leave the frame and come back: a quarter of the frames must show the whole subject.
 Score score_training_clips(int step) {
   Score score;
   int index = 0;
   for (const Scene& scene : all_scenes()) {
     if (!held_out(scene) || ++index % step) continue;
     const Start start = index / step % 2 ? Start::beginning : Start::anywhere;
-    score.add(scene, to_frames(Clip(scene, start, static_cast<uint64_t>(index)).frames(0, 97)));
+    uint64_t seed = static_cast<uint64_t>(index);
+    const auto judgeable = [&](const Clip& clip) {
+      int frames = 0;
+      for (int t = 0; t < 97; ++t) frames += whole(clip, t);
+      return frames >= 24;
+    };
+    while (!judgeable(Clip(scene, start, seed))) ++seed;
+    score.add(scene, to_frames(Clip(scene, start, seed).frames(0, 97)));
   }
   WARN(score.text());
   return score;
