@@ -4,73 +4,26 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <charconv>
 #include <ctime>
 #include <fstream>
-#include <random>
 
 #include "apps/commands.h"
 #include "apps/compare_run.h"
+#include "apps/interrupt.h"
 #include "apps/options_cli.h"
+#include "apps/prompt_list.h"
 #include "base/error.h"
-#include "base/utf8.h"
 #include "runtime/device.h"
 #include "video_io/page_parts.h"
 
 namespace longtake {
 namespace {
 
-constexpr size_t kMostSeeds = 10000;
-
 struct Arguments {
   std::vector<std::string> prompts, policies;
   std::string prompt_file, seeds = "1", folder, baselines = "both", side_by_side = "first", lpips;
   bool no_warmup = false, overwrite = false;
 };
-
-std::vector<std::string> read_prompts(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path))
-    fail_file("{} cannot be read; give --prompts a text file with a prompt on each line", path);
-  std::vector<std::string> prompts;
-  int number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    if (!is_utf8(line)) fail_file("{} line {} is not UTF-8 text; save the file as UTF-8", path, number);
-    const size_t first = line.find_first_not_of(" \t\r");
-    if (first == std::string::npos || line[first] == '#') continue;
-    prompts.push_back(line.substr(first, line.find_last_not_of(" \t\r") - first + 1));
-  }
-  if (prompts.empty()) fail_file("{} holds no prompt; put one on each line", path);
-  return prompts;
-}
-
-// "4": that many from `first` on; "3,7,9": these. A trailing comma makes a list of one.
-std::vector<uint64_t> read_seeds(const std::string& text, uint64_t first) {
-  const auto number = [&](const std::string& part) {
-    uint64_t value = 0;
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
-    if (part.empty() || error != std::errc() || end != part.data() + part.size())
-      fail_usage("--seeds must be a count, such as 3, or a list, such as 1,7,42, found '{}'", printable(text));
-    return value;
-  };
-  std::vector<uint64_t> seeds;
-  if (text.find(',') == std::string::npos) {
-    const uint64_t count = number(text);
-    if (count < 1 || count > kMostSeeds)
-      fail_usage("--seeds must be a count between 1 and {}, found {} (a list of one seed ends in a comma: '{},')",
-                 kMostSeeds, count, count);
-    for (uint64_t i = 0; i < count; ++i) seeds.push_back(first + i);
-    return seeds;
-  }
-  for (size_t start = 0; start < text.size();) {
-    const size_t comma = std::min(text.find(',', start), text.size());
-    seeds.push_back(number(text.substr(start, comma - start)));
-    if (std::count(seeds.begin(), seeds.end(), seeds.back()) > 1) fail_usage("--seeds names {} twice", seeds.back());
-    start = comma + 1;
-  }
-  return seeds;
-}
 
 // The command as it can be typed again; "" where the system does not tell.
 std::string command_line() {
@@ -176,14 +129,9 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
         shared.values().parity);
   shared.set({"prompt", prompts.front(), "--prompts"}, SourceLevel::flag);
   shared.set({"out", a.folder.empty() ? "." : a.folder, "--out"}, SourceLevel::flag);
-  const bool random = given.flags.end() !=
-                      std::find_if(given.flags.begin(), given.flags.end(),
-                                   [](const OptionAssignment& f) { return f.key == "seed" && f.value == "random"; });
-  const uint64_t first_seed = random ? std::random_device{}() : shared.values().seed.value_or(1);
-
   Comparison c;
   c.prompts = std::move(prompts);
-  c.seeds = read_seeds(a.seeds, first_seed);
+  c.seeds = read_seeds(a.seeds, shared.values().seed.value_or(1));
   c.policies = policies_of(a, c.missing_baselines);
   ComparePlan plan;
   plan.folder = a.folder;
@@ -216,6 +164,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const GenerateOptions& o = shared.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
   const c10::InferenceMode inference;
+  const InterruptGuard interrupt;
   const at::Device device = open_device(o.device);
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, device);
@@ -295,7 +244,8 @@ void add_compare(CLI::App& program) {
       ->type_name("FILE");
   verb->add_flag("--no-warmup", a->no_warmup, "Leave out the warm-up run");
   verb->add_flag("--overwrite", a->overwrite, "Replace results in a folder that is not empty");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan"}));  // said by the options above
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed"}));  // said by the options above
+  add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
   verb->footer(
       "Every generate option works here, and holds for all policies. An option behind a policy holds for it alone; its "
       "key is as in --set, or its last part. Model, size, length, seed, "

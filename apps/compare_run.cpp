@@ -7,6 +7,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "apps/interrupt.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "video_io/frames.h"
@@ -104,6 +105,7 @@ class Runner {
     };
     std::vector<at::Tensor> frames;
     hooks.on_frames = [&](const at::Tensor& part) { frames.push_back(to_frames(part).cpu()); };
+    hooks.should_stop = InterruptGuard::requested;
     const PeakMemory memory(engine_.target().device);
     const OtherLoad load;
     const double start = now(), cpu = process_cpu_seconds();

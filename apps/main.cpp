@@ -64,6 +64,7 @@ int run(int argc, char** argv) {
   add_vbench(program);
 #endif
   add_plan(program);
+  add_calibrate(program);
   add_doctor(program);
   try {
     program.parse(argc, argv);

@@ -58,7 +58,10 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
 }
 
 void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
-  verb.add_option_function<std::string>("--seed", [given](const std::string& value) { given->flags.push_back({"seed", value, "--seed"}); }, help)
+  verb.add_option_function<std::string>("--seed", [given](const std::string& value) {
+      if (value == "random") fail_usage("--seed is the first of many seeds here: give a number");
+      given->flags.push_back({"seed", value, "--seed"});
+    }, help)
       ->type_name("NUMBER");
 }
 

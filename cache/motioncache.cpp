@@ -1,12 +1,9 @@
 #include "cache/motioncache.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/abs.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/mean.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
@@ -16,11 +13,6 @@ namespace longtake {
 namespace {
 
 constexpr double kEps = 1e-8;
-
-// mean|to - from| / (mean|from| + eps) over the hidden dimension: how far a token changed between two frames.
-at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
-  return at::mean(at::abs(to - from), -1) / (at::mean(at::abs(from), -1) + kEps);
-}
 
 }  // namespace
 
@@ -55,7 +47,7 @@ MotionCache::MotionCache(const MotionCacheSettings& settings, std::vector<double
 void MotionCache::begin_window(int) {
   chunks_.clear();
   // The reference keeps these across windows and so compares with the wrong frame (spec 4, B3).
-  if (settings_.fresh_reference) last_frame_.clear();
+  if (settings_.fresh_reference) motion_.forget();
 }
 
 at::Tensor MotionCache::wanted(const StepContext& context, ChunkState& chunk, int branch) {
@@ -132,7 +124,7 @@ void MotionCache::recomputed(const StepContext& context, int branch, const at::T
 void MotionCache::observe(const StepContext& context, int branch, const at::Tensor& hidden) {
   device_ = hidden.device();
   if (context.prefix) {
-    if (settings_.fresh_reference) last_frame_[{context.chunk, branch}] = hidden[-1];
+    if (settings_.fresh_reference) motion_.remember(context, branch, hidden);
     return;
   }
   ChunkState& chunk = chunks_.at(context.chunk);
@@ -140,23 +132,8 @@ void MotionCache::observe(const StepContext& context, int branch, const at::Tens
   chunk.branch[branch].weight = motion_weight(context, branch, hidden);
 }
 
-at::Tensor MotionCache::motion_weight(const StepContext& context, int branch, const at::Tensor& hidden_in) {
-  const at::Tensor hidden = hidden_in.to(at::kFloat);
-  const int64_t frames = context.frames;
-  at::Tensor first;
-  const auto before = last_frame_.find({context.chunk - 1, branch});
-  const at::Tensor later =
-      frames > 1 ? relative_change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
-  if (context.chunk == 0 && later.defined())
-    first = later[0];
-  else if (context.chunk > 0 && before != last_frame_.end())
-    first = relative_change(before->second.to(at::kFloat), hidden[0]);
-  else
-    first = at::ones({context.plane}, hidden.options());
-  last_frame_[{context.chunk, branch}] = hidden_in[-1].clone();
-
-  at::Tensor m = first.unsqueeze(0);
-  if (later.defined()) m = at::cat({m, later});
+at::Tensor MotionCache::motion_weight(const StepContext& context, int branch, const at::Tensor& hidden) {
+  const at::Tensor m = motion_.measure(context, branch, hidden);
   const double alpha = settings_.floor;
   switch (settings_.norm) {
     case WeightNorm::max_rescale: {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/motion_map.h"
 #include "cache/policy.h"
 #include "cache/setting_keys.h"
 
@@ -74,7 +75,7 @@ class MotionCache final : public CachePolicy {
   int branches_;
   at::Device device_ = at::kCPU;
   std::map<int, ChunkState> chunks_;
-  std::map<std::pair<int, int>, at::Tensor> last_frame_;  // (chunk, branch) -> [plane, dim]
+  MotionMap motion_;
 };
 
 }  // namespace longtake

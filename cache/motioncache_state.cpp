@@ -4,7 +4,7 @@
 namespace longtake {
 
 void MotionCache::save(State& state) const {
-  std::vector<int64_t> chunks, last;
+  std::vector<int64_t> chunks;
   for (const auto& [id, chunk] : chunks_) {
     chunks.push_back(id);
     std::vector<int64_t> phases;
@@ -15,18 +15,13 @@ void MotionCache::save(State& state) const {
     }
     state.put_integers(fmt::format("policy/phases/{}", id), phases);
   }
-  for (const auto& [key, frame] : last_frame_) {
-    last.insert(last.end(), {key.first, key.second});
-    state.put(fmt::format("policy/last_frame/{}/{}", key.first, key.second), frame);
-  }
   state.put_integers("policy/chunks", chunks);
-  state.put_integers("policy/last_frames", last);
+  motion_.save(state);
 }
 
 void MotionCache::load(const State& state, const at::Device& device) {
   device_ = device;
   chunks_.clear();
-  last_frame_.clear();
   const auto optional = [&](const std::string& name) {
     return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor();
   };
@@ -40,11 +35,7 @@ void MotionCache::load(const State& state, const at::Device& device) {
                               optional(fmt::format("policy/weight/{}/{}", id, b))});
     }
   }
-  const auto last = state.integers("policy/last_frames");
-  if (last.size() % 2 != 0) state.refuse("'policy/last_frames' should hold pairs");
-  for (size_t i = 0; i < last.size(); i += 2)
-    last_frame_[{static_cast<int>(last[i]), static_cast<int>(last[i + 1])}] =
-        state.get(fmt::format("policy/last_frame/{}/{}", last[i], last[i + 1]), 2).to(device);
+  motion_.load(state, device);
 }
 
 }  // namespace longtake

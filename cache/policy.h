@@ -77,6 +77,13 @@ class CachePolicy {
   // One decision per branch, called once for each step of each chunk, steps in ascending order.
   virtual std::vector<Decision> decide(const StepContext& context) = 0;
 
+  // Whether changed() is of use to the policy.
+  virtual bool wants_change() const { return false; }
+  // moved [frames, plane] float32: how far the residual of each token that was recomputed lies from the one it replaces,
+  // |R - R'|_2 over the mean |R'|_2 of the chunk's tokens; 0 for the others. Not called for a chunk's first residual. Called after the
+  // row, before observe().
+  virtual void changed(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*moved*/) {}
+
   // hidden [frames, plane, dim]: the chunk's complete last hidden state in this branch, cached tokens included. Called after the
   // row, chunks ascending.
   virtual void observe(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*hidden*/) {}

@@ -2,12 +2,26 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "base/error.h"
 
 namespace longtake {
+namespace {
+
+// [tokens] float32.
+at::Tensor distance(const at::Tensor& a, const at::Tensor& b) {
+  return at::linalg_vector_norm(a.to(at::kFloat) - b.to(at::kFloat), 2, at::IntArrayRef({1}));
+}
+
+at::Tensor mean_size(const at::Tensor& residual) {
+  return at::linalg_vector_norm(residual, 2, at::IntArrayRef({1}), /*keepdim=*/false, at::kFloat).mean() + 1e-8;
+}
+
+}  // namespace
 
 at::Tensor ResidualCache::rest(const History& history, const at::Tensor& embedded, const Decision& decision, double level) const {
   const Computed &latest = history.latest, &before = history.before;
@@ -21,7 +35,7 @@ at::Tensor ResidualCache::rest(const History& history, const at::Tensor& embedde
 }
 
 at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedded, const Decision& decision, const at::Tensor& fresh,
-                                int64_t frames, int64_t plane, double level) {
+                                int64_t frames, int64_t plane, double level, at::Tensor* moved) {
   LONGTAKE_CHECK(decision.rest == Rest::reuse || kept_ >= 2, "expected two residuals a token to predict from, found {} kept", kept_);
   const TokenSet& set = decision.tokens;
   History& history = history_[{chunk, branch}];
@@ -31,11 +45,14 @@ at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedde
       before = latest;
       latest.level = at::full({frames * plane}, level, at::TensorOptions().dtype(at::kFloat).device(embedded.device()));
     }
-    latest.residual = fresh - embedded;
+    const at::Tensor residual = fresh - embedded;
+    if (moved && latest.residual.defined()) *moved = distance(residual, latest.residual) / mean_size(latest.residual);
+    latest.residual = residual;
     return fresh;
   }
   LONGTAKE_CHECK(latest.residual.defined(), "chunk {} has no residual to reuse: its first step must be computed", chunk);
   at::Tensor hidden = rest(history, embedded, decision, level);
+  if (moved) *moved = at::zeros({frames * plane}, at::TensorOptions().dtype(at::kFloat).device(embedded.device()));
   if (set.is_none()) return hidden;
   const at::Tensor rows = set.indices(frames, plane, embedded.device());
   if (kept_ >= 2) {
@@ -45,7 +62,10 @@ at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedde
     latest.level.index_fill_(0, rows, level);
   }
   hidden.index_copy_(0, rows, fresh);
-  latest.residual.index_copy_(0, rows, fresh - embedded.index_select(0, rows));
+  const at::Tensor residual = fresh - embedded.index_select(0, rows);
+  if (moved)
+    moved->index_copy_(0, rows, distance(residual, latest.residual.index_select(0, rows)) / mean_size(latest.residual));
+  latest.residual.index_copy_(0, rows, residual);
   return hidden;
 }
 

@@ -24,9 +24,10 @@ class ResidualCache {
 
   // The complete hidden state [tokens, dim] of a chunk at noise level `level`, from its embedded input and the freshly computed
   // rows `fresh` [count of the decision's tokens, dim] (undefined where it recomputes none); stores the new residual rows.
+  // `moved`, where wanted, becomes CachePolicy::changed's [tokens], undefined where there was no residual before.
   // Errors: internal where a chunk has nothing to reuse, or only one residual is kept and a prediction is asked for.
   at::Tensor merge(int chunk, int branch, const at::Tensor& embedded, const Decision& decision, const at::Tensor& fresh,
-                   int64_t frames, int64_t plane, double level);
+                   int64_t frames, int64_t plane, double level, at::Tensor* moved = nullptr);
 
   // "residual/CHUNK/BRANCH" and the list of them.
   void save(State& state) const;

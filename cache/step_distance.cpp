@@ -4,6 +4,8 @@
 #include <ATen/ops/abs.h>
 #include <ATen/ops/mean.h>
 
+#include <charconv>
+
 namespace longtake {
 
 double DistancePolynomial::operator()(double r) const {
@@ -18,6 +20,26 @@ double DistancePolynomial::monotone(double r) const {
   constexpr int samples = 256;
   for (int i = 1; i <= samples; ++i) best = std::max(best, (*this)(std::min(r, 1.0) * i / samples));
   return best;
+}
+
+std::string to_text(const DistancePolynomial& polynomial) {
+  std::string out;
+  for (const double c : polynomial.coefficients) out += fmt::format("{}{:.9g}", out.empty() ? "" : "/", c);
+  return out;
+}
+
+std::optional<DistancePolynomial> parse_polynomial(std::string_view text) {
+  DistancePolynomial out{};
+  for (size_t i = 0; i < out.coefficients.size(); ++i) {
+    const bool last = i + 1 == out.coefficients.size();
+    const size_t end = last ? text.size() : text.find('/');
+    if (end == std::string_view::npos) return std::nullopt;
+    double& value = out.coefficients[i];
+    const auto [stop, error] = std::from_chars(text.data(), text.data() + end, value);
+    if (error != std::errc() || stop != text.data() + end || !std::isfinite(value)) return std::nullopt;
+    if (!last) text.remove_prefix(end + 1);
+  }
+  return out;
 }
 
 std::vector<double> relative_step_change(std::span<const double> timesteps,

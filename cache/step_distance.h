@@ -9,7 +9,10 @@
 #include <array>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace longtake {
@@ -27,6 +30,10 @@ struct DistancePolynomial {
 // TeaCache's fits for Wan 2.1 with retention steps (spec motioncache.md 1.3).
 inline constexpr DistancePolynomial kWan1_3B{{-5.21862437e4, 9.23041404e3, -5.28275948e2, 1.36987616e1, -4.99875664e-2}};
 inline constexpr DistancePolynomial kWan14B{{-3.03318725e5, 4.90537029e4, -2.65530556e3, 5.87365115e1, -3.15583525e-1}};
+
+// "C4/C3/C2/C1/C0", five finite numbers, as `longtake calibrate` prints them; nothing where the text is something else.
+std::string to_text(const DistancePolynomial& polynomial);
+std::optional<DistancePolynomial> parse_polynomial(std::string_view text);
 
 // How relative changes become distances: through the model's polynomial, or as they are.
 enum class DistanceRule { polynomial, linear };

@@ -189,13 +189,19 @@ class WindowLoop {
       for (ChunkWork& w : work) {
         const Decision& decision = w.decisions[b];
         const at::Tensor rows = decision.tokens.is_none() ? at::Tensor() : fresh[next++];
-        w.hidden[b] = w.store && (w.update || rows.defined())
-                          ? residuals_.merge(w.chunk, b, w.embedded, decision, rows, w.context.frames, w.context.plane,
-                                             solver_.sigmas()[static_cast<size_t>(w.context.step)])
-                          : rows;
+        if (!w.store || (!w.update && !rows.defined())) {
+          w.hidden[b] = rows;
+          continue;
+        }
+        at::Tensor moved;
+        w.hidden[b] = residuals_.merge(w.chunk, b, w.embedded, decision, rows, w.context.frames, w.context.plane,
+                                       solver_.sigmas()[static_cast<size_t>(w.context.step)], policy_.wants_change() ? &moved : nullptr);
+        if (moved.defined() && w.keep) policy_.changed(w.context, b, moved.view({w.context.frames, w.context.plane}));
       }
     for (const ChunkWork& w : work) {
       if (!w.keep) continue;
+      if (hooks_.on_hidden)
+        for (int b = 0; b < settings_.branches(); ++b) hooks_.on_hidden(w.context, b, w.hidden[b], w.embedded);
       for (int b = 0; b < settings_.branches(); ++b)
         policy_.observe(w.context, b, w.hidden[b].view({w.context.frames, w.context.plane, -1}));
       if (w.update) advance(w, row);

@@ -45,6 +45,8 @@ struct RowEnd {
 
 struct DenoiseHooks {
   std::function<void(const DecisionRecord&)> on_decision;
+  // Each chunk that the policy observes, before it does: complete last hidden state and embedded input, both [tokens, dim].
+  std::function<void(const StepContext&, int branch, const at::Tensor& hidden, const at::Tensor& embedded)> on_hidden;
   std::function<void(int row, int rows)> on_row;        // after each row; may throw to stop the run
   std::function<void(const RowEnd&)> on_row_end;        // after on_row; may throw to stop the run
 };

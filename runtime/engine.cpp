@@ -72,26 +72,35 @@ const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::
   return slot.second;
 }
 
-RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder) {
+BackboneFactory Engine::backbones(const RunRequest& request) {
   load();
   std::vector<const skyreels::TextKv*> texts{&text_kv(request.prompt, prompt_kv_)};
   if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative, negative_kv_));
   // Models with an embedding of the frame rate know 16 fps and everything else (24).
   const int fps_index = request.fps == 16 ? 0 : 1;
-  const BackboneFactory make = [&](const WindowGeometry& g) {
+  return [this, texts, fps_index](const WindowGeometry& g) {
     return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index);
   };
-  const auto probe = make(window_geometry(request.settings, request.settings.plan.windows.front()));
-  const StepModel steps =
-      step_model(model_.recipe, [&](double t) { return probe->step_embedding(t); }, transformer_->config().dim);
-  const auto policy = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps,
-                                  request.settings.denoise.branches());
+}
+
+StepModel Engine::steps(const RunRequest& request) {
+  const std::shared_ptr<const Backbone> probe = backbones(request)(window_geometry(request.settings, request.settings.plan.windows.front()));
+  return step_model(model_.recipe, [probe](double t) { return probe->step_embedding(t); }, transformer_->config().dim);
+}
+
+RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
+  std::unique_ptr<CachePolicy> own;
+  if (policy == nullptr) {
+    own = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps(request),
+                      request.settings.denoise.branches());
+    policy = own.get();
+  }
   std::unique_ptr<NoiseSource> noise;
   if (request.parity)
     noise = std::make_unique<TorchNoise>(request.seed, request.seed);
   else
     noise = std::make_unique<PhiloxNoise>(request.seed);
-  return generate(request.settings, make, *vae_, *policy, *noise, target_.device, hooks, folder);
+  return generate(request.settings, backbones(request), *vae_, *policy, *noise, target_.device, hooks, folder);
 }
 
 }  // namespace longtake

@@ -47,9 +47,12 @@ class Engine {
   void load();
   bool loaded() const { return transformer_.has_value(); }
 
+  // How the request's steps look to policies; valid while the engine is. Its texts must have been encoded.
+  StepModel steps(const RunRequest& request);
+
   // Runs all windows; texts must have been encoded, and the run's hooks get latents, frames and decisions as they come. With a
-  // run folder, the run is kept there and goes on from what is there (generate.h).
-  RunStats run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr);
+  // run folder, the run is kept there and goes on from what is there (generate.h). `policy` decides instead of the request's.
+  RunStats run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr, CachePolicy* policy = nullptr);
 
   const ResolvedModel& model() const { return model_; }
   const ModelTarget& target() const { return target_; }
@@ -58,6 +61,7 @@ class Engine {
   const WanVae& vae() const { return *vae_; }
 
  private:
+  BackboneFactory backbones(const RunRequest& request);
   const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
 
   ResolvedModel model_;

@@ -33,7 +33,8 @@ const std::vector<PolicyEntry>& registry() {
       entry<TeaCacheSettings>("teacache", "whole rows are skipped, all chunks together"),
       entry<FlowCacheSettings>("flowcache", "whole chunks reuse their residual, each deciding for itself"),
       entry<MotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones reuse their residual for longer"),
-      entry<PredictSettings>("predict", "as motioncache, but residuals are predicted where it would reuse them")};
+      entry<PredictSettings>("predict", "as motioncache, but residuals are predicted where it would reuse them"),
+      entry<DriftCacheSettings>("driftcache", "tokens reuse their residual until it has drifted too far, by what they were seen to change")};
   return entries;
 }
 
@@ -43,13 +44,24 @@ std::vector<std::string> preset_names(const PolicyEntry& e) {
   return names;
 }
 
+SettingKey distance_key(PolicyChoice& choice) {
+  SettingKey key = choice_key<std::optional<DistanceRule>>(
+      "distance", choice.distance, {{"polynomial", DistanceRule::polynomial}, {"linear", DistanceRule::linear}},
+      "how a change of the timestep embedding becomes a distance; the model's recipe says which where unset");
+  key.expects += ", or C4/C3/C2/C1/C0 as calibrate fits them";
+  key.text = [&choice, word = key.text] { return choice.fit ? to_text(*choice.fit) : word(); };
+  key.set = [&choice, word = key.set](const std::string& text) {
+    choice.fit = parse_polynomial(text);
+    return choice.fit || word(text);
+  };
+  return key;
+}
+
 // The policy's own keys, then the one of every policy that measures distances.
 std::vector<SettingKey> keys_of(PolicyChoice& choice) {
   std::vector<SettingKey> keys = std::visit([](auto& settings) { return settings.keys(); }, choice.settings);
   if (!keys.empty())
-    keys.push_back(choice_key<std::optional<DistanceRule>>(
-        "distance", choice.distance, {{"polynomial", DistanceRule::polynomial}, {"linear", DistanceRule::linear}},
-        "how a change of the timestep embedding becomes a distance; the model's recipe says which where unset"));
+    keys.push_back(distance_key(choice));
   return keys;
 }
 
@@ -111,6 +123,7 @@ std::string describe_policies() {
 }
 
 std::function<double(double)> distance_rule(const PolicyChoice& choice, const StepModel& model) {
+  if (choice.fit) return [fit = *choice.fit](double r) { return fit.monotone(r); };
   if (choice.distance.value_or(model.distance) == DistanceRule::linear) return [](double r) { return r; };
   // 5120 is the width of the 14B models; the reference takes the 1.3B polynomial for every model.
   const DistancePolynomial& polynomial = model.dim >= 5120 && !choice.parity ? kWan14B : kWan1_3B;
@@ -140,6 +153,7 @@ std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::
     Policy operator()(const FlowCacheSettings& s) const { return std::make_unique<FlowCache>(s, distances(), branches); }
     Policy operator()(const MotionCacheSettings& s) const { return std::make_unique<MotionCache>(s, distances(), branches); }
     Policy operator()(const PredictSettings& s) const { return std::make_unique<Predict>(s, distances(), branches); }
+    Policy operator()(const DriftCacheSettings& s) const { return std::make_unique<DriftCache>(s, distances(), branches); }
     Policy operator()(const PlanSettings& s) const { return std::make_unique<PlanReplay>(*s.plan, branches); }
   };
   return std::visit(Maker{distances, choice, model, branches}, choice.settings);

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "cache/driftcache.h"
 #include "cache/flowcache.h"
 #include "cache/motioncache.h"
 #include "cache/plan.h"
@@ -33,13 +34,16 @@ struct PlanSettings {
 };
 
 struct PolicyChoice {
-  std::string name;  // none, causal, teacache, flowcache, motioncache, predict, plan
+  std::string name;  // none, causal, teacache, flowcache, motioncache, predict, driftcache, plan
   AttentionScheme attention = AttentionScheme::causal;
-  std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, PlanSettings>
+  std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, DriftCacheSettings,
+               PlanSettings>
       settings;
   // How step changes become distances: `polynomial` is TeaCache's fit for the model's size (held monotone outside its range, except
-  // in parity mode), `linear` the relative change of the timestep embedding itself. The model's own rule where unset.
+  // in parity mode), `linear` the relative change of the timestep embedding itself. The model's own rule where unset. A fit of the
+  // user's own comes before both.
   std::optional<DistanceRule> distance;
+  std::optional<DistancePolynomial> fit;
   bool parity = false;
 
   // Computed residuals that a run keeps per token.

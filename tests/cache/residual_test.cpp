@@ -37,6 +37,16 @@ TEST_CASE("residuals rebuild hidden states token by token") {
     CHECK(at::equal(merge(x1, reuse(TokenSet::none())), x1 + (y0 - x0)));
     CHECK_THROWS_WITH(merge(x1, predict(TokenSet::none())), Catch::Matchers::ContainsSubstring("two residuals"));
     const at::Tensor fresh = at::randn({6, kDim}, options);
+    // How far each recomputed token's residual moved, against the mean size of those it replaces.
+    at::Tensor moved;
+    ResidualCache other(1);
+    other.merge(0, 0, x0, reuse(TokenSet::all()), y0, kFrames, kPlane, 0.5, &moved);
+    CHECK_FALSE(moved.defined());
+    other.merge(0, 0, x1, reuse(TokenSet::columns(longs({0, 3}).to(device))), fresh, kFrames, kPlane, 0.5, &moved);
+    const at::Tensor second = (fresh[1] - x1[3] - (y0[3] - x0[3])).norm() / (y0 - x0).norm(2, 1).mean();
+    CHECK(far(moved[3], second) < 1e-5);
+    CHECK(moved[1].item<float>() == 0);
+    CHECK((moved > 0).sum().item<int64_t>() == 6);
     const at::Tensor mixed = merge(x1, reuse(TokenSet::columns(longs({0, 3}).to(device))), fresh);
     CHECK(at::equal(mixed.index_select(0, longs({0, 3, 4, 7, 8, 11}).to(device)), fresh));
     CHECK(at::equal(mixed[1], (x1 + (y0 - x0))[1]));

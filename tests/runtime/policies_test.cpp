@@ -12,7 +12,8 @@ using namespace longtake;
 TEST_CASE("policies that never save give the result of what they run on, and count the same FLOPs") {
   const TinyModel model;
   for (const auto& [base, policies] : std::vector<std::pair<std::string, std::vector<std::string>>>{
-           {"causal", {"motioncache:threshold=0", "flowcache:threshold=0", "predict:threshold=0", "teacache:base=causal,threshold=0"}},
+           {"causal", {"motioncache:threshold=0", "flowcache:threshold=0", "predict:threshold=0", "driftcache:threshold=0",
+             "teacache:base=causal,threshold=0"}},
            {"none", {"teacache:threshold=0"}}}) {
     const TinyRun plain = tiny_run(model, base);
     for (const std::string& policy : policies) {
@@ -60,7 +61,7 @@ TEST_CASE("a row that teacache skips runs nothing, waiting chunks included") {
 
 TEST_CASE("the help of policies names every policy, preset and key with its default") {
   const std::string text = describe_policies();
-  for (const char* word : {"none", "causal", "teacache", "flowcache", "motioncache", "predict", "slow, fast", "base", "ret", "clip", "limit",
+  for (const char* word : {"none", "causal", "teacache", "flowcache", "motioncache", "predict", "driftcache", "slow, fast", "base", "ret", "clip", "limit",
                            "phase1", "min_ratio", "distance"})
     CHECK_THAT(text, Catch::Matchers::ContainsSubstring(word));
   CHECK_THAT(text, Catch::Matchers::ContainsSubstring("number between 0 and 1; default: 0.6"));
@@ -72,6 +73,7 @@ TEST_CASE("keys of every policy are checked") {
     CHECK_THROWS_WITH(choose_policy(parse_policy(text), false), Catch::Matchers::ContainsSubstring(what));
   };
   refused("teacache:base=full", "base must be one of none, causal");
+  refused("driftcache:unit=frame", "unit must be one of token, column, chunk");
   refused("teacache:ret=0", "between 1 and 1000");
   refused("teacache:treshold=1", "did you mean 'threshold'");
   refused("flowcache:medium", "presets are slow, fast");

@@ -152,6 +152,7 @@ TEST_CASE("a run stopped behind any row goes on to the same bits") {
     world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
     every = 1;
   }
+  SECTION("driftcache") { world.policy = "driftcache:warmup=1,threshold=0.3,min_ratio=0,distance=linear"; }
   SECTION("carried history") {
     world.settings.history = History::carry;
     world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";

@@ -34,7 +34,7 @@ inline std::unique_ptr<CachePolicy> tiny_policy(const TinyModel& model, const Po
 }
 
 inline TinyRun tiny_run(const TinyModel& model, CachePolicy& policy, AttentionScheme attention, const TinyGeometry& g = {},
-                        const DenoiseSettings& more = {}) {
+                        const DenoiseSettings& more = {}, DenoiseHooks hooks = {}) {
   const WindowGeometry geometry = window_of(g);
   const auto backbone = model.backbone(geometry);
   const UniPc solver(g.steps, 8);
@@ -42,7 +42,6 @@ inline TinyRun tiny_run(const TinyModel& model, CachePolicy& policy, AttentionSc
   settings.attention = attention;
   settings.prefix_noise = 20;
   TinyRun run;
-  DenoiseHooks hooks;
   hooks.on_decision = [&](const DecisionRecord& record) { run.decisions.push_back(record); };
   PhiloxNoise noise(5);
   std::vector<at::Tensor> all;
@@ -65,7 +64,7 @@ inline TinyRun tiny_run(const TinyModel& model, const std::string& policy_text, 
 // Settings with which every policy both computes and saves on the tiny model.
 inline const std::vector<std::string> kSavingPolicies{
     "motioncache:warmup=1,phase1=1,distance=linear,threshold=0.6", "motioncache:warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
-    "flowcache:warmup=1,distance=linear,threshold=2",
+    "flowcache:warmup=1,distance=linear,threshold=2", "driftcache:warmup=1,distance=linear,threshold=1,min_ratio=0",
     "predict:warmup=1,phase1=1,distance=linear,threshold=0.6", "teacache:base=causal,ret=2,distance=linear,threshold=0.6",
     "teacache:ret=2,distance=linear,threshold=0.6"};
 

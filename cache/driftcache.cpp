@@ -1,0 +1,94 @@
+#include "cache/driftcache.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "base/error.h"
+
+namespace longtake {
+
+std::vector<std::pair<std::string, DriftCacheSettings>> DriftCacheSettings::presets() {
+  return {{"slow", {}}, {"fast", {.threshold = 0.15}}};
+}
+
+std::vector<SettingKey> DriftCacheSettings::keys() {
+  return {number_key("threshold", threshold, 0, 1e6, "a token is recomputed when its residual has drifted by this share of the mean residual"),
+          whole_key("warmup", warmup, 1, 1000, "the last of the first steps that are always computed, counted from 0"),
+          choice_key<DriftUnit>("unit", unit, {{"token", DriftUnit::token}, {"column", DriftUnit::column}, {"chunk", DriftUnit::chunk}},
+                                "what is recomputed together, by its mean drift: a column is one place in all frames of the chunk"),
+          number_key("min_ratio", min_ratio, 0, 1, "with a smaller share of tokens to recompute, none is"),
+          toggle_key("last_step", last_step, "the last step is always computed")};
+}
+
+bool DriftCache::forced(const StepContext& context) const {
+  return context.step <= settings_.warmup || (settings_.last_step && context.step == context.steps - 1);
+}
+
+std::vector<Decision> DriftCache::decide(const StepContext& context) {
+  std::vector<Decision> decisions(branches_);
+  if (context.prefix) return decisions;
+  const double distance = distance_.at(static_cast<size_t>(context.step));
+  at::Tensor drift;
+  for (int b = 0; b < branches_; ++b) {
+    Tokens& tokens = tokens_[{context.chunk, b}];
+    tokens.chosen = at::Tensor();
+    if (!tokens.since.defined()) continue;
+    tokens.since = tokens.since + distance;
+    if (!tokens.rate.defined()) continue;
+    const at::Tensor own = tokens.rate * tokens.since;
+    drift = drift.defined() ? at::maximum(drift, own) : own;
+  }
+  if (forced(context) || !drift.defined()) return decisions;
+  if (settings_.unit == DriftUnit::column) drift = drift.mean(0, /*keepdim=*/true).expand({context.frames, context.plane});
+  if (settings_.unit == DriftUnit::chunk) drift = drift.mean().expand({context.frames, context.plane});
+  at::Tensor chosen = drift >= settings_.threshold;
+  if (const auto count = chosen.sum().item<int64_t>();
+      static_cast<double>(count) < settings_.min_ratio * static_cast<double>(context.frames * context.plane))
+    chosen = at::zeros_like(chosen);
+  for (int b = 0; b < branches_; ++b) {
+    decisions[b] = {.tokens = TokenSet::from_mask(chosen), .phase = Phase::token, .distance = distance};
+    tokens_[{context.chunk, b}].chosen = chosen;
+  }
+  return decisions;
+}
+
+void DriftCache::changed(const StepContext& context, int branch, const at::Tensor& moved) {
+  Tokens& tokens = tokens_[{context.chunk, branch}];
+  if (!tokens.since.defined()) tokens.since = at::full_like(moved, distance_.at(static_cast<size_t>(context.step)));
+  const at::Tensor chosen = tokens.chosen.defined() ? tokens.chosen : at::full_like(moved, true, at::kBool);
+  const at::Tensor old = tokens.rate.defined() ? tokens.rate : at::zeros_like(moved);
+  // Steps that have no distance tell nothing of the rate.
+  tokens.rate = at::where(chosen.logical_and(tokens.since > 0), moved / tokens.since, old);
+  tokens.since = at::where(chosen, at::zeros_like(tokens.since), tokens.since);
+}
+
+std::string DriftCache::preview(int steps) const {
+  std::string out;
+  for (int s = 0; s < steps; ++s) out += forced({.step = s, .steps = steps}) ? 'F' : 'T';
+  return out;
+}
+
+void DriftCache::save(State& state) const {
+  std::vector<int64_t> keys;
+  for (const auto& [key, tokens] : tokens_) {
+    keys.insert(keys.end(), {key.first, key.second});
+    state.put(fmt::format("policy/rate/{}/{}", key.first, key.second), tokens.rate);
+    state.put(fmt::format("policy/since/{}/{}", key.first, key.second), tokens.since);
+  }
+  state.put_integers("policy/chunks", keys);
+}
+
+void DriftCache::load(const State& state, const at::Device& device) {
+  tokens_.clear();
+  const auto keys = state.integers("policy/chunks");
+  if (keys.size() % 2 != 0) state.refuse("'policy/chunks' should hold pairs");
+  const auto optional = [&](const std::string& name) { return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor(); };
+  for (size_t i = 0; i < keys.size(); i += 2)
+    tokens_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}] = {
+        optional(fmt::format("policy/rate/{}/{}", keys[i], keys[i + 1])), optional(fmt::format("policy/since/{}/{}", keys[i], keys[i + 1])), {}};
+}
+
+}  // namespace longtake

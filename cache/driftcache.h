@@ -1,0 +1,65 @@
+// DriftCache: a token is recomputed when its own residual has probably drifted too far. longtake's own policy.
+//
+// Reusing a residual R' where R would be right costs |R - R'|. Each time a token is recomputed that is measured for nothing, and how
+// fast a token's residual moves hardly changes from step to step: ranked by their last change, tokens come in nearly the order of the
+// next one, which motion does not tell (`longtake calibrate` prints both; docs/policies.md). So with step distances D (step_distance.h)
+//   rate  = |R - R'|_2 / mean|R'|_2 / (sum of D since the token was last computed), measured when it is recomputed
+//   drift = rate * (sum of D since then), the larger of the branches
+// and what has drifted as far as the threshold is recomputed in both branches: single tokens, columns (a spatial position in all frames
+// of the chunk, by their mean drift) or the chunk (by its mean drift). The first steps and the last one are computed in full.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cache/policy.h"
+#include "cache/setting_keys.h"
+
+namespace longtake {
+
+enum class DriftUnit { token, column, chunk };
+
+struct DriftCacheSettings {
+  static constexpr int residuals = 1;
+  double threshold = 0.1;  // drift, relative to the mean residual, at which a token is recomputed
+  int warmup = 4;          // the last of the first steps that are always computed; 1 or more, as rates need two residuals
+  DriftUnit unit = DriftUnit::column;
+  double min_ratio = 0.4;  // fewer tokens than this: recompute none; they go on drifting, and are taken together later
+  bool last_step = true;   // the last step is always computed
+
+  static std::vector<std::pair<std::string, DriftCacheSettings>> presets();
+  std::vector<SettingKey> keys();
+};
+
+class DriftCache final : public CachePolicy {
+ public:
+  // distance[s]: how far step s lies from the one before.
+  DriftCache(const DriftCacheSettings& settings, std::vector<double> distance, int branches)
+      : settings_(settings), distance_(std::move(distance)), branches_(branches) {}
+
+  void begin_window(int) override { tokens_.clear(); }
+  std::vector<Decision> decide(const StepContext& context) override;
+  bool wants_change() const override { return true; }
+  void changed(const StepContext& context, int branch, const at::Tensor& moved) override;
+  int residuals() const override { return DriftCacheSettings::residuals; }
+  std::string preview(int steps) const override;
+  bool resumable() const override { return true; }
+  void save(State& state) const override;
+  void load(const State& state, const at::Device& device) override;
+
+ private:
+  struct Tokens {
+    at::Tensor rate;    // [frames, plane] float32; undefined before two residuals
+    at::Tensor since;   // [frames, plane] float32: distance since a token was computed; undefined before the first residual
+    at::Tensor chosen;  // [frames, plane] bool: of this step; undefined for all
+  };
+  bool forced(const StepContext& context) const;
+
+  DriftCacheSettings settings_;
+  std::vector<double> distance_;
+  int branches_;
+  std::map<std::pair<int, int>, Tokens> tokens_;  // (chunk, branch)
+};
+
+}  // namespace longtake
