@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
@@ -89,6 +90,7 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
       {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"}};
   for (const OptionInfo& info : option_schema()) {
+    if (info.key == "conditioning.image") continue;  // its content counts: below
     INFO(info.key);
     REQUIRE(other.contains(info.key));
     const std::string message = going_on(begun, info.key, other.at(info.key));
@@ -101,6 +103,23 @@ TEST_CASE("every option either may differ or is refused by name") {
                               ContainsSubstring("'" + printable(begun.options.at(info.key)) + "'") && ContainsSubstring("--flag"));
     }
   }
+}
+
+TEST_CASE("an image counts by its content, not by its name") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a", "one"), write_bytes(folder / "same", "one"), write_bytes(folder / "other", "two");
+  OptionSet options = some_options();
+  options.set({"conditioning.image", folder / "a", "test"}, SourceLevel::flag);
+  const RunRecord begun = record_of(options);
+  CHECK(RunRecord::from_json(begun.to_json(), "run.json").inputs == begun.inputs);
+  const auto go_on_with = [&](const std::string& image) {
+    OptionSet now = options;
+    now.set({"conditioning.image", image, "--image"}, SourceLevel::flag);
+    check_same_run(begun, record_of(now), now, "x.mp4.run");
+  };
+  CHECK_NOTHROW(go_on_with(folder / "same"));
+  CHECK_THROWS_WITH(go_on_with(folder / "other"), ContainsSubstring("--image"));
+  CHECK_THROWS_WITH(go_on_with(""), ContainsSubstring("now none"));
 }
 
 TEST_CASE("how frames are decoded may change where no latents depend on them") {
