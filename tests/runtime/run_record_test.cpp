@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "tests/catch.h"
-#include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
@@ -106,20 +105,18 @@ TEST_CASE("every option either may differ or is refused by name") {
 }
 
 TEST_CASE("an image counts by its content, not by its name") {
-  const TemporaryFolder folder;
-  write_bytes(folder / "a", "one"), write_bytes(folder / "same", "one"), write_bytes(folder / "other", "two");
-  OptionSet options = some_options();
-  options.set({"conditioning.image", folder / "a", "test"}, SourceLevel::flag);
-  const RunRecord begun = record_of(options);
+  const OptionSet options = some_options();
+  RunRecord begun = record_of(options);
+  begun.options["conditioning.image"] = "a.png";
+  begun.inputs = {{"conditioning.image", "10 bytes, 01234567"}};
   CHECK(RunRecord::from_json(begun.to_json(), "run.json").inputs == begun.inputs);
-  const auto go_on_with = [&](const std::string& image) {
-    OptionSet now = options;
-    now.set({"conditioning.image", image, "--image"}, SourceLevel::flag);
-    check_same_run(begun, record_of(now), now, "x.mp4.run");
-  };
-  CHECK_NOTHROW(go_on_with(folder / "same"));
-  CHECK_THROWS_WITH(go_on_with(folder / "other"), ContainsSubstring("--image"));
-  CHECK_THROWS_WITH(go_on_with(""), ContainsSubstring("now none"));
+  RunRecord now = begun;
+  now.options["conditioning.image"] = "b.png";
+  CHECK_NOTHROW(check_same_run(begun, now, options, "x.mp4.run"));
+  now.inputs["conditioning.image"] = "10 bytes, 76543210";
+  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("--image (b.png)"));
+  now.inputs.clear();
+  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("now none"));
 }
 
 TEST_CASE("how frames are decoded may change where no latents depend on them") {
