@@ -11,6 +11,7 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
+#include "apps/given_frames.h"
 #include "apps/scratch_folder.h"
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
@@ -151,7 +152,10 @@ class Batch {
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
     VideoSink sink(o, job.options.to_json());
-    const RunRequest request = make_request(o);
+    RunRequest request = make_request(o);
+    std::string fitted;
+    request.settings.given = load_given(o, fitted);
+    if (!fitted.empty()) progress_.note(fmt::format("{}: {}", job.name, fitted));
     if (engine.text(o.prompt).truncated)
       progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});

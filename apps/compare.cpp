@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "apps/commands.h"
+#include "apps/given_frames.h"
 #include "apps/compare_run.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
@@ -166,6 +167,8 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const c10::InferenceMode inference;
   const InterruptGuard interrupt;
   const at::Device device = open_device(o.device);
+  std::string fitted;
+  plan.given = load_given(o, fitted);
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, device);
   open_folder(plan.folder, a.overwrite);
@@ -181,7 +184,8 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   Progress progress;
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", c.options}, {"runs", c.planned_runs}});
-  if (!note.empty()) progress.note(note);
+  for (const std::string& text : {note, fitted})
+    if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));
   Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});

@@ -92,7 +92,8 @@ class Runner {
   // One run, timed: nothing but generating happens between the two looks at the clock.
   Made generate_clip(int policy, int prompt, uint64_t seed, const std::string& title) {
     const GenerateOptions options = options_of(policy, prompt, seed);
-    const RunRequest request = make_request(options);
+    RunRequest request = make_request(options);
+    request.settings.given = plan_.given;
     Made made;
     made.run.policy = policy, made.run.prompt = prompt, made.run.seed = seed;
     WorkMap work(request.settings);

@@ -22,6 +22,7 @@ struct ComparePlan {
   std::vector<OptionSet> options;  // by policy; prompt and seed are filled in for each run
   SideBySide side_by_side = SideBySide::first;
   bool warmup = true;
+  at::Tensor given;  // frames that all runs begin with; undefined: none
 };
 
 // Runs everything and writes videos as they come, and report.html, results.json and results.csv (each appears whole or

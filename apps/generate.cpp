@@ -7,6 +7,7 @@
 #include <random>
 
 #include "apps/commands.h"
+#include "apps/given_frames.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/run_progress.h"
@@ -249,10 +250,13 @@ void run_generate(const GivenOptions& given) {
     std::random_device random;
     options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
   }
-  const RunRequest request = make_request(o, &note);
+  RunRequest request = make_request(o, &note);
+  std::string fitted;
+  request.settings.given = load_given(o, fitted);
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", options.to_json()}});
-  if (!note.empty()) progress.note(note);
+  for (const std::string& text : {note, fitted})
+    if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
   generate_video(options, model, request, begun ? &*begun : nullptr, progress, log);
 }

@@ -241,7 +241,7 @@ void add_plan_verb(CLI::App& vbench) {
       ->check(CLI::IsMember({"suite", "flat"}));
   verb->add_option("--seconds-per-video", a->seconds, "For the estimate of GPU-hours")->type_name("SECONDS")->check(CLI::Range(0.001, 1e7));
   verb->add_flag("--replace", a->replace, "Replace the plan that is in the folder");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "seed", "run.device", "run.threads", "run.json_log", "run.dry_run"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "seed", "conditioning.image", "run.device", "run.threads", "run.json_log", "run.dry_run"}));
   add_base_seed(*verb, given, "Start of all seeds: each video gets this + 1000003 * line + index [default: 0]");
   verb->callback([a, given] { plan_export(a->selection, a->out, a->list, a->replace, a->seconds, *given); });
 }

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,7 +21,12 @@ struct KvChunks {
   std::vector<int64_t> bounds;  // chunk c has the tokens [bounds[c], bounds[c + 1])
   int64_t plane = 0;            // tokens of one latent frame
 
-  int64_t chunk_tokens() const { return bounds.at(1) - bounds.at(0); }
+  // Of a whole chunk: the largest. The first and the last may be shorter.
+  int64_t chunk_tokens() const {
+    int64_t most = 0;
+    for (size_t c = 1; c < bounds.size(); ++c) most = std::max(most, bounds[c] - bounds[c - 1]);
+    return most;
+  }
 };
 
 class KvCompressor {

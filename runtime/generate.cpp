@@ -34,6 +34,9 @@ class Generation {
         queue_(settings.decode_ahead ? kDecodeQueue : 0) {}
 
   RunStats run() {
+    const int64_t given = settings_.given.defined() ? settings_.given.size(1) : 0;
+    LONGTAKE_CHECK(given == settings_.plan.request.given_frames, "expected {} given frames, found {}", settings_.plan.request.given_frames,
+                   given);
     const int first = folder_ ? take_up() : 0;
     const auto& windows = settings_.plan.windows;
     for (int w = first; w < static_cast<int>(windows.size()); ++w) {
@@ -83,19 +86,21 @@ class Generation {
     return made.windows;
   }
 
-  // What the window takes over [C, P, h, w].
+  // The window's prefix [C, P, h, w].
   at::Tensor take_over(const WindowSpan& window) {
-    if (settings_.history == History::carry) {
+    const bool given = window.index == 0;
+    if (!given && settings_.history == History::carry) {
       const int64_t overlap = settings_.plan.overlap_latents;
       return previous_.narrow(1, previous_.size(1) - overlap, window.prefix_latents);
     }
     if (folder_)
       if (const auto saved = folder_->prefix(window.index)) return saved->to(device_);
     queue_.wait();
+    const at::Tensor frames = given ? settings_.given.to(device_) : decoder_.tail();
     at::Tensor prefix;
     {
       const Stopwatch watch(stats_.encode_seconds);
-      prefix = vae_.encode(decoder_.tail().unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
+      prefix = vae_.encode(frames.unsqueeze(0)).squeeze(0).narrow(1, 0, window.prefix_latents);
     }
     keep([&] { folder_->save_prefix(window.index, prefix); });
     return prefix;
@@ -240,13 +245,13 @@ class Generation {
 
 Schedule window_schedule(const GenerateSettings& settings, const WindowSpan& window) {
   const int chunk = settings.plan.request.chunk;
-  const int chunks = static_cast<int>(split_chunks(window.latent_frames, chunk).size());
-  return Schedule(flow_timesteps(settings.steps, settings.shift), chunks, window.prefix_latents / chunk, settings.ar_step);
+  const int chunks = static_cast<int>(window_chunks(window, chunk).size());
+  return Schedule(flow_timesteps(settings.steps, settings.shift), chunks, prefix_chunks(window, chunk), settings.ar_step);
 }
 
 WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpan& window) {
   WindowGeometry g;
-  for (const ChunkSpan& span : split_chunks(window.latent_frames, settings.plan.request.chunk))
+  for (const ChunkSpan& span : window_chunks(window, settings.plan.request.chunk))
     g.chunks.push_back({span.first, span.frames});
   g.latent_height = settings.height / 8;
   g.latent_width = settings.width / 8;
@@ -256,8 +261,8 @@ WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpa
 PlanGeometry plan_geometry(const GenerateSettings& settings) {
   PlanGeometry g{.plane = (settings.height / 16) * (settings.width / 16), .steps = settings.steps, .branches = settings.denoise.branches()};
   for (const WindowSpan& window : settings.plan.windows) {
-    PlanGeometry::Window w{.frames = {}, .prefix = window.prefix_latents / settings.plan.request.chunk};
-    for (const ChunkSpan& span : split_chunks(window.latent_frames, settings.plan.request.chunk)) w.frames.push_back(span.frames);
+    PlanGeometry::Window w{.frames = {}, .prefix = prefix_chunks(window, settings.plan.request.chunk)};
+    for (const ChunkSpan& span : window_chunks(window, settings.plan.request.chunk)) w.frames.push_back(span.frames);
     g.windows.push_back(std::move(w));
   }
   return g;

@@ -24,6 +24,7 @@ struct GenerateSettings {
   WindowPlan plan;
   int64_t height = 0, width = 0;  // pixels, multiples of 16
   int64_t latent_channels = 16;
+  at::Tensor given;  // [3, n, H, W] in [-1, 1]: the plan's given frames; undefined where there are none
   int steps = 50;
   double shift = 8.0;
   int ar_step = 5;

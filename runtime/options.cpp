@@ -141,6 +141,7 @@ WindowRequest window_request(const GenerateOptions& options) {
   request.window_frames = options.window;
   request.overlap_frames = options.overlap;
   request.chunk = options.chunk;
+  if (!options.image.empty()) request.given_frames = 1;
   request.whole_chunks = options.parity != "none";
   request.whole_windows = options.parity == "motioncache-ref";
   return request;

@@ -46,6 +46,8 @@ struct GenerateOptions {
   int crf = 18;
   std::string preset = "medium";
 
+  std::string image;  // a file: the first frame
+
   int steps = 50;
   double guidance = 6;
   double shift = 8;

@@ -101,6 +101,10 @@ std::vector<OptionInfo> make_schema() {
                             {"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"},
                             "H.264 effort: slower gives smaller files")));
 
+  // The file's content is compared when a run is taken up again, not its name.
+  add(common(free_on_resume(text("conditioning.image", "--image", &G::image, "FILE",
+                                 "A picture that the video begins with (PNG, JPEG, ...), fitted to --size"))));
+
   add(common(recipe(integer("sampling.steps", "--steps", &G::steps, "STEPS", 1, 1000, "Denoising steps of a chunk"))));
   add(common(recipe(number("sampling.guidance", "--guidance", &G::guidance, 1, 100,
                            "How strongly the prompt is followed; 1 is off and halves the work"))));

@@ -20,14 +20,15 @@ struct PlannedWork {
 // last one that has started.
 int64_t kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule, int row) {
   if (!kv.compresses()) return g.tokens();
-  int64_t finished = 0, active = 0;
+  int64_t finished = 0, active = 0, whole = 0;
   for (int c = 0; c < schedule.chunks(); ++c) {
+    whole = std::max(whole, g.chunk_tokens(c));
     if (schedule.last_row(c) < row)
       finished += g.chunk_tokens(c);
     else if (!schedule.row(row)[c].idle)
       active += g.chunk_tokens(c);
   }
-  return kv.kept_tokens(finished, g.chunk_tokens(0)) + active;
+  return kv.kept_tokens(finished, whole) + active;
 }
 
 // All rows of one window, with every active chunk computed.
@@ -118,7 +119,7 @@ std::string plan_report(const PlanInput& input) {
   int rows = 0;
   for (const WindowSpan& window : s.plan.windows) {
     const PlannedWork work = plan_window_work(input, window);
-    const auto chunks = split_chunks(window.latent_frames, s.plan.request.chunk);
+    const auto chunks = window_chunks(window, s.plan.request.chunk);
     out += fmt::format("  window {}: {} latent frames ({} of them prefix) in {} chunks, {} rows, adds {} frames, {}\n",
                        window.index + 1, window.latent_frames, window.prefix_latents, chunks.size(), work.rows, window.frames,
                        format_flops(work.flops));

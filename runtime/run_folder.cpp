@@ -188,7 +188,9 @@ RunProgressMade RunFolder::check_order() const {
     if (window != made.windows) refuse(path(), fmt::format("the marker of window {} is missing", made.windows));
     if (++made.windows > static_cast<int>(windows.size())) refuse(path(), fmt::format("the run has {} windows", windows.size()));
   }
-  const bool reencoded = settings_.history == History::reencode;
+  const auto has_prefix = [&](int w) {
+    return w >= 0 && w < static_cast<int>(windows.size()) && windows[w].prefix_latents > 0 && (w == 0 || settings_.history == History::reencode);
+  };
   std::vector<int> chunks(windows.size() + 1, 0);  // finished ones by window
   for (const auto& [window, chunk] : numbers("chunk")) {
     if (window > made.windows || window >= static_cast<int>(windows.size()))
@@ -199,14 +201,14 @@ RunProgressMade RunFolder::check_order() const {
       refuse(path(), fmt::format("window {} holds chunk {} where {} is expected", window, chunk, expected));
   }
   for (const auto& [window, unused] : numbers("prefix"))
-    if (!reencoded || window < 1 || window > made.windows || window >= static_cast<int>(windows.size()))
+    if (!has_prefix(window) || window > made.windows)
       refuse(path(), fmt::format("window {} has no prefix of its own yet", window));
   for (int w = 0; w <= made.windows && w < static_cast<int>(windows.size()); ++w) {
     const Schedule schedule = window_schedule(settings_, windows[w]);
     if (w < made.windows && chunks[w] != schedule.chunks() - schedule.ready_chunks())
       refuse(path(), fmt::format("window {} is marked as finished, but has {} of {} chunks", w, chunks[w],
                                  schedule.chunks() - schedule.ready_chunks()));
-    if (reencoded && w > 0 && !store_.contains(record_name("prefix", w)) && (w < made.windows || chunks[w] > 0))
+    if (has_prefix(w) && !store_.contains(record_name("prefix", w)) && (w < made.windows || chunks[w] > 0))
       refuse(path(), fmt::format("the prefix of window {} is missing", w));
   }
   made.chunks = chunks[made.windows];
@@ -220,7 +222,7 @@ RunProgressMade RunFolder::check_order() const {
     if (row >= schedule.rows() || finished > made.chunks)
       refuse(path(), fmt::format("the state behind row {} needs {} finished chunks of {} rows, found {}", row, finished,
                                  schedule.rows(), made.chunks));
-    if (reencoded && window > 0 && !store_.contains(record_name("prefix", window)))
+    if (has_prefix(window) && !store_.contains(record_name("prefix", window)))
       refuse(path(), fmt::format("the prefix of window {} is missing", window));
     made.state_row = row;
   }
@@ -272,7 +274,7 @@ void RunFolder::save_state(int window, int row, const State& state) {
 
 at::Tensor RunFolder::chunk(int window, int chunk) const {
   const WindowSpan& span = settings_.plan.windows.at(window);
-  const ChunkSpan part = split_chunks(span.latent_frames, settings_.plan.request.chunk).at(chunk);
+  const ChunkSpan part = window_chunks(span, settings_.plan.request.chunk).at(chunk);
   const State state = store_.load(record_name("chunk", window, chunk));
   at::Tensor latents = state.get("latents", latent_shape(part.frames), at::kFloat);
   state.check_all_read();

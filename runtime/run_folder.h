@@ -3,7 +3,8 @@
 // "out.mp4.run/" holds run.json (run_record.h), a lock, and records (record_store.h):
 //   chunk_WWW_CCC    "latents" [C, F, h, w] float32: chunk C of window W, clean
 //   window_WWW       window W is finished: statistics, and state of policy and noise for the next one
-//   prefix_WWW       "latents" [C, P, h, w] float32: what window W took over (re-encoded history; absent for carried history)
+//   prefix_WWW       "latents" [C, P, h, w] float32: what window W took over (re-encoded history; absent for carried history),
+//                    or for the first window: what was given
 //   state_WWW_RRRR   everything needed to go on behind row R of window W; only the newest is kept
 // beside files that can be made again: video.mp4 (what is decoded so far) and preview_*.png. A file "finished" says that
 // the output is complete and the folder may go.
@@ -68,7 +69,7 @@ class RunFolder {
 
   at::Tensor chunk(int window, int chunk) const;                // [C, F, h, w]
   std::optional<at::Tensor> prefix(int window) const;           // none where it was not saved
-  // What there is of a window, its prefix and its chunks [C, n, h, w]; with carried history the prefix comes from `before`,
+  // What there is of a window, its prefix and its chunks [C, n, h, w]; with carried history a later window's prefix comes from `before`,
   // the latents of the window before it.
   at::Tensor latents(int window, const at::Tensor& before) const;
   State window(int window) const;

@@ -23,14 +23,19 @@ namespace fs = std::filesystem;
 constexpr int kFormat = 1;
 constexpr size_t kFingerprintBytes = size_t{1} << 20;
 
+uint32_t crc(std::span<const uint8_t> part) { return static_cast<uint32_t>(crc32_z(crc32_z(0, nullptr, 0), part.data(), part.size())); }
+
 std::string fingerprint(const fs::path& path) {
   const auto file = MappedFile::open(path);
   const auto bytes = file->bytes();
-  const auto crc = [](std::span<const uint8_t> part) {
-    return static_cast<uint32_t>(crc32_z(crc32_z(0, nullptr, 0), part.data(), part.size()));
-  };
   const size_t n = std::min(bytes.size(), kFingerprintBytes);
   return fmt::format("{} bytes, {:08x} {:08x}", bytes.size(), crc(bytes.first(n)), crc(bytes.last(n)));
+}
+
+// Of all its bytes: such files are small beside a model.
+std::string whole_fingerprint(const fs::path& path) {
+  const auto file = MappedFile::open(path);
+  return fmt::format("{} bytes, {:08x}", file->bytes().size(), crc(file->bytes()));
 }
 
 void fingerprint_part(std::map<std::string, std::string>& out, const std::string& part, const fs::path& path) {
@@ -62,6 +67,18 @@ bool may_differ(const OptionInfo& info, const GenerateOptions& begun) {
   return info.free_on_resume;
 }
 
+void check_same_inputs(const RunRecord& begun, const RunRecord& now, const std::string& origin) {
+  constexpr const char* nothing = "none";
+  for (const OptionInfo& info : option_schema()) {
+    const auto before = begun.inputs.find(info.key), after = now.inputs.find(info.key);
+    const std::string then = before == begun.inputs.end() ? nothing : before->second, found = after == now.inputs.end() ? nothing : after->second;
+    if (then != found)
+      fail_file("the file of {} ({}) is another one than the run in {} was begun with (then {}, now {}); put it back, or begin again with "
+                "--overwrite-run",
+                info.flag(), printable(now.options.at(info.key)), origin, then, found);
+  }
+}
+
 }  // namespace
 
 std::string RunRecord::to_json() const {
@@ -70,6 +87,7 @@ std::string RunRecord::to_json() const {
   json["version"] = version;
   json["options"] = options;
   json["model"] = model;
+  json["inputs"] = inputs;
   json["environment"] = environment;
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -79,7 +97,7 @@ RunRecord RunRecord::from_json(const std::string& text, const std::string& origi
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) refuse("expected a JSON object");
   for (const auto& [key, value] : json.items())
-    if (key != "format" && key != "version" && key != "options" && key != "model" && key != "environment")
+    if (key != "format" && key != "version" && key != "options" && key != "model" && key != "inputs" && key != "environment")
       refuse(fmt::format("unknown key '{}'", printable(key)));
   if (!json.contains("format") || json["format"] != kFormat) refuse(fmt::format("expected format {}", kFormat));
   RunRecord record;
@@ -96,6 +114,7 @@ RunRecord RunRecord::from_json(const std::string& text, const std::string& origi
   };
   record.options = texts("options");
   record.model = texts("model");
+  record.inputs = texts("inputs");
   record.environment = texts("environment");
   for (const OptionInfo& info : option_schema())
     if (!record.options.contains(info.key)) refuse(fmt::format("the option {} is missing", info.key));
@@ -117,6 +136,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   fingerprint_part(record.model, "vae", files.vae);
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
   fingerprint_part(record.model, "tokenizer", files.tokenizer);
+  if (!options.image.empty()) record.inputs["conditioning.image"] = whole_fingerprint(options.image);
   record.environment["libtorch"] = TORCH_VERSION;
   record.environment["instructions"] = at::get_cpu_capability();
   return record;
@@ -158,6 +178,7 @@ void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSe
                 part, origin, print, found == now.model.end() ? "missing" : found->second);
   if (begun.model.size() != now.model.size())
     fail_file("the model has more files than when the run in {} was begun; put it back, or begin again with --overwrite-run", origin);
+  check_same_inputs(begun, now, origin);
 }
 
 void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin) {

@@ -15,6 +15,7 @@ struct RunRecord {
   std::string version;                            // of the program
   std::map<std::string, std::string> options;     // all of the schema, as on the command line; device and threads as found
   std::map<std::string, std::string> model;       // the model's files: size, and CRC-32 of the first and the last MiB
+  std::map<std::string, std::string> inputs;      // by option key: files that the result depends on, size and CRC-32
   std::map<std::string, std::string> environment; // what can change the last bits: LibTorch, vector instructions, device
 
   std::string to_json() const;
@@ -30,7 +31,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
 void apply_record(OptionSet& options, const RunRecord& record, const std::string& origin);
 
 // Throws (usage) naming the first option that would change the result and differs, with its value then and now; other
-// differences that change the result (program version, model files) are errors too.
+// differences that change the result (program version, model files, input files) are errors too.
 void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin);
 
 // Throws (bad_file) where the VAE is another file than the one of the run: its latents would decode to something else.

@@ -17,6 +17,18 @@ std::vector<ChunkSpan> split_chunks(int latent_frames, int frames_per_chunk) {
   return spans;
 }
 
+std::vector<ChunkSpan> window_chunks(const WindowSpan& window, int frames_per_chunk) {
+  if (window.prefix_latents == 0) return split_chunks(window.latent_frames, frames_per_chunk);
+  std::vector<ChunkSpan> chunks = split_chunks(window.prefix_latents, frames_per_chunk);
+  for (const ChunkSpan& chunk : split_chunks(window.latent_frames - window.prefix_latents, frames_per_chunk))
+    chunks.push_back({window.prefix_latents + chunk.first, chunk.frames});
+  return chunks;
+}
+
+int prefix_chunks(const WindowSpan& window, int frames_per_chunk) {
+  return (window.prefix_latents + frames_per_chunk - 1) / frames_per_chunk;
+}
+
 Schedule::Schedule(std::vector<int> timesteps, int chunks, int ready_chunks, int ar_step)
     : timesteps_(std::move(timesteps)), chunks_(chunks), ready_chunks_(ready_chunks) {
   if (timesteps_.empty()) fail_usage("the schedule needs at least one denoising step");

@@ -15,6 +15,8 @@
 #include <span>
 #include <vector>
 
+#include "runtime/windows.h"
+
 namespace longtake {
 
 // Latent frames [first, first + frames) of a window.
@@ -26,6 +28,13 @@ struct ChunkSpan {
 // Chunks of `frames_per_chunk` latent frames; the last one is shorter where the division leaves a rest. (The reference
 // floors and never denoises the rest; callers that need its results refuse such windows, see windows.h.)
 std::vector<ChunkSpan> split_chunks(int latent_frames, int frames_per_chunk);
+
+// The chunks of a window: those of its prefix, then those of what is new. A prefix that ends within a chunk of the grid thus
+// has a short last chunk of its own, so that no chunk is part given and part generated. (The reference counts whole blocks
+// only: it denoises an image away unless chunks are single frames.)
+std::vector<ChunkSpan> window_chunks(const WindowSpan& window, int frames_per_chunk);
+// How many of them are the prefix.
+int prefix_chunks(const WindowSpan& window, int frames_per_chunk);
 
 // One chunk in one row.
 struct ChunkStep {

@@ -19,6 +19,14 @@ void check_settings(const WindowRequest& r, bool long_video) {
   if (r.whole_chunks && window % r.chunk != 0)
     fail_usage("a window of {} frames has {} latent frames, which chunks of {} do not divide; use --window {}",
                r.window_frames, window, r.chunk, frames_of(std::max(window / r.chunk, 1) * r.chunk));
+  if (r.given_frames < 0 || (r.given_frames > 0 && r.given_frames % temporal_stride != 1))
+    fail_usage("given frames must be 4k + 1 (such as 17), got {}", r.given_frames);
+  if (r.given_frames >= r.window_frames)
+    fail_usage("{} given frame{} leave{} nothing new in a window of {}; use a longer --window", r.given_frames,
+               r.given_frames == 1 ? "" : "s", r.given_frames == 1 ? "s" : "", r.window_frames);
+  if (r.whole_chunks && r.given_frames > 0 && latent_frames_of(r.given_frames) % r.chunk != 0)
+    fail_usage("with chunks of {} the reference overwrites {} given latent frame{}; use --chunk 1, or leave out --parity", r.chunk,
+               latent_frames_of(r.given_frames), r.given_frames == 1 ? "" : "s");
   if (!long_video) return;
   if (r.overlap_frames < 1 || r.overlap_frames % temporal_stride != 1)
     fail_usage("overlap frames must be 4k + 1 (such as 17), got {}", r.overlap_frames);
@@ -48,7 +56,7 @@ int latents_of_window(const Geometry& g, int latents, int index) {
 
 // Whether the frame count fits settings that are sound.
 bool fits(const WindowRequest& r, int frames) {
-  if (frames < 1 || frames > max_frames || frames % temporal_stride != 1) return false;
+  if (frames < 1 || frames > max_frames || frames % temporal_stride != 1 || frames <= r.given_frames) return false;
   const int latents = latent_frames_of(frames);
   const Geometry g = geometry(r, latents);
   const int last = latents_of_window(g, latents, g.count - 1);
@@ -63,7 +71,7 @@ struct Neighbours {
 Neighbours nearest_fits(const WindowRequest& r, int frames) {
   Neighbours n;
   // A video whose last window is full always fits, and the next such one is at most a window away.
-  const int reach = temporal_stride * (latent_frames_of(r.window_frames) + 1);
+  const int reach = temporal_stride * (latent_frames_of(r.window_frames) + 1) + std::max(r.given_frames - frames, 0);
   for (int d = 0; d <= reach && !n.below; ++d)
     if (fits(r, frames - d)) n.below = frames - d;
   for (int d = 1; d <= reach && !n.above; ++d)
@@ -75,6 +83,7 @@ std::string rule(const WindowRequest& r, int frames) {
   if (frames < 1) return "a video has at least 1 frame";
   if (frames > max_frames) return fmt::format("a video has at most {} frames", max_frames);
   if (frames % temporal_stride != 1) return "frames must be 4k + 1";
+  if (frames <= r.given_frames) return fmt::format("with {} given, nothing is left to generate", r.given_frames);
   if (r.whole_windows)
     return fmt::format("parity with the reference needs every window to have {} frames", r.window_frames);
   return fmt::format("parity with the reference needs windows that divide into chunks of {} latent frames", r.chunk);
@@ -106,7 +115,10 @@ WindowPlan plan_windows(const WindowRequest& request) {
     WindowSpan w;
     w.index = i;
     w.latent_frames = latents_of_window(g, plan.latent_frames, i);
-    if (i > 0) w.prefix_latents = g.overlap - g.overlap % request.chunk;
+    if (i > 0)
+      w.prefix_latents = g.overlap - g.overlap % request.chunk;
+    else if (request.given_frames > 0)
+      w.prefix_latents = latent_frames_of(request.given_frames);
     w.first_frame = shown;
     w.frames = frames_of(w.latent_frames) - (i > 0 ? request.overlap_frames : 0);
     shown += w.frames;

@@ -5,6 +5,8 @@
 // the last `overlap_frames` frames of the video so far (reference:
 // skyreels_v2_infer/pipelines/diffusion_forcing_pipeline.py, long video path). A prefix that does not fill its last
 // chunk is cut there: the rest is generated again and not shown.
+//
+// The first window may start with a prefix too: frames that are given, such as an image. They are the video's first frames.
 #pragma once
 
 #include <optional>
@@ -17,6 +19,7 @@ struct WindowRequest {
   int frames = 97;             // of the whole video
   int window_frames = 97;      // of one window
   int overlap_frames = 17;     // of the prefix; only read where the video exceeds one window
+  int given_frames = 0;        // at the start of the first window, 4k + 1; 0: none
   int chunk = 1;               // latent frames that are denoised together
   bool whole_chunks = false;   // parity: refuse windows that do not divide into chunks (the reference loses the rest)
   bool whole_windows = false;  // parity with MotionCache's fork: refuse a last window shorter than the others
@@ -25,7 +28,7 @@ struct WindowRequest {
 struct WindowSpan {
   int index = 0;
   int latent_frames = 0;   // prefix included
-  int prefix_latents = 0;  // clean on entry, whole chunks; 0 in the first window
+  int prefix_latents = 0;  // clean on entry; whole chunks, or in the first window as many as are given
   int first_frame = 0;     // of the video: the first frame that this window adds
   int frames = 0;          // that it adds
 };

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "video_io/av.h"
+#include "video_io/rgb_converter.h"
 
 extern "C" {
 #include <libavutil/display.h>
@@ -61,8 +62,8 @@ struct VideoReader::Stream {
   fs::path path;
   AvInput input;
   AvPtr<AVCodecContext> decoder;
-  AvPtr<SwsContext> scaler;
-  AvPtr<AVFrame> frame, rgb;
+  RgbConverter rgb;
+  AvPtr<AVFrame> frame;
   AvPtr<AVPacket> packet;
   AVStream* track = nullptr;
   VideoInfo info;
@@ -234,32 +235,7 @@ struct VideoReader::Stream {
     if (frame->width != width || frame->height != height)
       fail_file("cannot read {}: its frames change from {}x{} to {}x{}; convert it to one size", path.string(), width,
                 height, frame->width, frame->height);
-    if (!rgb) {
-      rgb.reset(av_allocated(av_frame_alloc()));
-      rgb->format = AV_PIX_FMT_RGB24;
-      rgb->width = width;
-      rgb->height = height;
-      if (av_frame_get_buffer(rgb.get(), 0) < 0) fail_av_memory();
-    }
-    const int flags = SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT;
-    const auto format = static_cast<AVPixelFormat>(frame->format);
-    // Takes over the old scaler, and frees it where it does not fit.
-    scaler.reset(sws_getCachedContext(scaler.release(), width, height, format, width, height, AV_PIX_FMT_RGB24, flags,
-                                      nullptr, nullptr, nullptr));
-    if (!scaler)
-      fail_file("cannot read {}: its pixel format cannot be converted to RGB; convert it to yuv420p", path.string());
-    const bool guess_bt709 = height >= 720;
-    const int* matrix =
-        sws_getCoefficients(frame->colorspace == AVCOL_SPC_UNSPECIFIED ? (guess_bt709 ? SWS_CS_ITU709 : SWS_CS_ITU601)
-                                                                       : static_cast<int>(frame->colorspace));
-    const int full_range = frame->color_range == AVCOL_RANGE_JPEG;
-    // Fails for RGB input, where there is nothing to set.
-    sws_setColorspaceDetails(scaler.get(), matrix, full_range, matrix, 1, 0, 1 << 16, 1 << 16);
-    checked(sws_scale(scaler.get(), frame->data, frame->linesize, 0, height, rgb->data, rgb->linesize),
-            "converting to RGB");
-    const size_t row = static_cast<size_t>(width) * 3;
-    for (int y = 0; y < height; ++y)
-      std::memcpy(target + y * row, rgb->data[0] + y * static_cast<ptrdiff_t>(rgb->linesize[0]), row);
+    rgb.convert(*frame, target, path);
   }
 };
 

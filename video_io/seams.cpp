@@ -59,7 +59,7 @@ Borders borders_of(const WindowPlan& plan) {
   Borders borders;
   for (const WindowSpan& window : plan.windows) {
     if (window.index > 0) borders.windows.push_back(window.first_frame);
-    for (const ChunkSpan& chunk : split_chunks(window.latent_frames, plan.request.chunk)) {
+    for (const ChunkSpan& chunk : window_chunks(window, plan.request.chunk)) {
       // Latent frame `overlap_latents` of a later window is the first that shows new frames.
       const int64_t frame = window.index == 0
                                 ? frames_of(chunk.first)

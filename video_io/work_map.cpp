@@ -10,7 +10,7 @@ namespace longtake {
 
 void WorkMap::add(const DecisionRecord& record) {
   const WindowSpan& window = settings_.plan.windows.at(record.window);
-  const bool prefix = record.chunk < window.prefix_latents / settings_.plan.request.chunk;
+  const bool prefix = record.chunk < prefix_chunks(window, settings_.plan.request.chunk);
   if (prefix || record.step >= settings_.steps) return;
   records_.push_back(record);
 }
@@ -30,7 +30,7 @@ at::Tensor WorkMap::by_place() const {
   const int64_t height = settings_.height / 16, width = settings_.width / 16, plane = height * width;
   at::Tensor video = at::zeros({settings_.plan.latent_frames, plane}, at::kFloat);
   for (const WindowSpan& window : settings_.plan.windows) {
-    const auto chunks = split_chunks(window.latent_frames, settings_.plan.request.chunk);
+    const auto chunks = window_chunks(window, settings_.plan.request.chunk);
     // Latent frame L of a later window is frame `first + L` of the video.
     const int64_t first = window.index == 0 ? 0 : latent_of_frame(window.first_frame) - settings_.plan.overlap_latents;
     for (size_t c = 0; c < chunks.size(); ++c) {

@@ -86,6 +86,30 @@ TEST_CASE("carried history keeps the overlap's latents") {
   CHECK(at::equal(out.latents[1].narrow(1, 0, 5), out.latents[0].narrow(1, out.latents[0].size(1) - 5, 5)));
 }
 
+TEST_CASE("given frames come out as they were encoded, with every chunk size and policy") {
+  const World world;
+  const at::Tensor given = at::randn({3, 1, 32, 48}).clamp(-1, 1);
+  const at::Tensor encoded = world.vae->encode(given.unsqueeze(0)).squeeze(0);
+  for (const std::string policy : {"none", "causal", "motioncache:warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
+                                   "predict:warmup=1,phase1=1,distance=linear,threshold=0.6"})
+    for (const int chunk : {1, 2, 5, 7}) {
+      INFO(policy << ", chunk " << chunk);
+      GenerateSettings s = settings(33, chunk, History::reencode);
+      const Output usual = run(world, s, policy);
+      s.plan.request.given_frames = 1;
+      s.plan = plan_windows(s.plan.request);
+      s.given = given;
+      const Output out = run(world, s, policy);
+      CHECK(out.frames.size(1) == 33);
+      CHECK(at::equal(out.latents[0].narrow(1, 0, 1), encoded));
+      CHECK_FALSE(at::equal(out.latents[0].narrow(1, 1, 8), usual.latents[0].narrow(1, 1, 8)));
+      for (const auto& [key, count] : out.stats.by_chunk) {
+        const auto& [window, c, phase] = key;
+        if (c == 0) CHECK(count.reused + count.predicted == 0);
+      }
+    }
+}
+
 TEST_CASE("policies are chosen by name, and slips are explained") {
   CHECK(choose_policy(parse_policy("none"), false).attention == AttentionScheme::window);
   const auto motion = [](const char* text, bool parity = false) {

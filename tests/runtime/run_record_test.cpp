@@ -89,6 +89,7 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
       {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"}};
   for (const OptionInfo& info : option_schema()) {
+    if (info.key == "conditioning.image") continue;  // its content counts: below
     INFO(info.key);
     REQUIRE(other.contains(info.key));
     const std::string message = going_on(begun, info.key, other.at(info.key));
@@ -101,6 +102,21 @@ TEST_CASE("every option either may differ or is refused by name") {
                               ContainsSubstring("'" + printable(begun.options.at(info.key)) + "'") && ContainsSubstring("--flag"));
     }
   }
+}
+
+TEST_CASE("an image counts by its content, not by its name") {
+  const OptionSet options = some_options();
+  RunRecord begun = record_of(options);
+  begun.options["conditioning.image"] = "a.png";
+  begun.inputs = {{"conditioning.image", "10 bytes, 01234567"}};
+  CHECK(RunRecord::from_json(begun.to_json(), "run.json").inputs == begun.inputs);
+  RunRecord now = begun;
+  now.options["conditioning.image"] = "b.png";
+  CHECK_NOTHROW(check_same_run(begun, now, options, "x.mp4.run"));
+  now.inputs["conditioning.image"] = "10 bytes, 76543210";
+  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("--image (b.png)"));
+  now.inputs.clear();
+  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("now none"));
 }
 
 TEST_CASE("how frames are decoded may change where no latents depend on them") {

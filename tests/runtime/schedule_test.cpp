@@ -107,3 +107,24 @@ TEST_CASE("the reference form refuses a moving interval that would leave chunks 
                       "ar_step must be at least 10 where 45 frames exceed the window of 25, got 9");
   CHECK(longtake::timestep_matrix(13, 8, 13, 3, 0, 5, 8).matrix.size(1) == 10);  // the rest has no column
 }
+
+TEST_CASE("no chunk is part prefix and part new, whatever the chunk size") {
+  for (const int chunk : {1, 2, 5, 7})
+    for (const int prefix : {0, 1, 5, 8})
+      for (const int latents : {9, 13, 25}) {
+        INFO("chunk " << chunk << " prefix " << prefix << " latents " << latents);
+        const longtake::WindowSpan window{.latent_frames = latents, .prefix_latents = prefix};
+        const auto chunks = longtake::window_chunks(window, chunk);
+        const int ready = longtake::prefix_chunks(window, chunk);
+        int next = 0;
+        for (int c = 0; c < static_cast<int>(chunks.size()); ++c) {
+          CHECK(chunks[c].first == next);
+          CHECK((chunks[c].frames >= 1 && chunks[c].frames <= chunk));
+          next += chunks[c].frames;
+          CHECK((c < ready) == (next <= prefix));
+        }
+        CHECK(next == latents);
+        // Where the prefix is whole chunks, the grid is as it always was.
+        if (prefix % chunk == 0) CHECK(chunks.size() == longtake::split_chunks(latents, chunk).size());
+      }
+}

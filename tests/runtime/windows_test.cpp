@@ -127,3 +127,40 @@ TEST_CASE("durations become the nearest frame count that fits, with a note") {
   CHECK_THROWS_AS(longtake::frames_for_duration(1, 0, request(0)), longtake::Error);
   CHECK_THROWS_AS(longtake::frames_for_duration(1e9, 24, request(0)), longtake::Error);
 }
+
+TEST_CASE("given frames are the first window's prefix and shown") {
+  for (const int given : {1, 5, 17, 29})
+    for (const int frames : {33, 97, 177, 289})
+      for (const int chunk : {1, 2, 5, 7}) {
+        INFO("given " << given << " frames " << frames << " chunk " << chunk);
+        WindowRequest r = request(frames, 97, 29, chunk);
+        r.given_frames = given;
+        const auto plan = plan_windows(r), without = plan_windows(request(frames, 97, 29, chunk));
+        REQUIRE(plan.windows.size() == without.windows.size());
+        CHECK(plan.windows[0].prefix_latents == longtake::latent_frames_of(given));
+        int shown = 0;
+        for (size_t w = 0; w < plan.windows.size(); ++w) {
+          CHECK(plan.windows[w].first_frame == shown);
+          CHECK(plan.windows[w].latent_frames == without.windows[w].latent_frames);
+          if (w > 0) CHECK(plan.windows[w].prefix_latents == without.windows[w].prefix_latents);
+          shown += plan.windows[w].frames;
+        }
+        CHECK(shown == frames);
+        }
+}
+
+TEST_CASE("given frames must leave something to generate") {
+  WindowRequest r = request(1);
+  r.given_frames = 1;
+  CHECK_THROWS_WITH(plan_windows(r), Catch::Matchers::ContainsSubstring("nothing is left to generate") &&
+                                       Catch::Matchers::ContainsSubstring("the nearest that do are 5"));
+  r = request(97, 17, 5, 1);
+  r.given_frames = 17;
+  CHECK_THROWS_WITH(plan_windows(r), Catch::Matchers::ContainsSubstring("--window"));
+  r = request(97);
+  r.given_frames = 1;
+  r.whole_chunks = true;
+  CHECK_THROWS_WITH(plan_windows(r), Catch::Matchers::ContainsSubstring("--chunk 1"));
+  r.chunk = 1;
+  CHECK_NOTHROW(plan_windows(r));
+}

@@ -1,0 +1,121 @@
+// Videos that begin with a picture, end to end.
+#include <ATen/ops/equal.h>
+#include <signal.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "models/weights/checkpoint.h"
+#include "runtime/model.h"
+#include "tests/apps/program.h"
+#include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
+#include "video_io/frames.h"
+#include "video_io/png.h"
+#include "video_io/reader.h"
+
+using namespace longtake;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+namespace {
+
+at::Tensor tensor_of(const fs::path& file, const std::string& name) { return Checkpoint::open(file).tensor(name); }
+
+double psnr(const at::Tensor& a, const at::Tensor& b) {
+  const double error = (a.to(at::kFloat) - b.to(at::kFloat)).square().mean().item<double>();
+  return error == 0 ? 100 : 10 * std::log10(255 * 255 / error);
+}
+
+void check_refused(const std::vector<std::string>& arguments, int status, const std::string& what) {
+  const ProgramResult run = run_longtake(arguments);
+  INFO(run.err);
+  CHECK(run.status == status);
+  CHECK_THAT(run.err, ContainsSubstring(what));
+}
+
+// A picture that the demo model's VAE knows well: the middle frame of one of its videos.
+fs::path draw(const TemporaryFolder& folder) {
+  REQUIRE(run_longtake(quick_generate(folder / "scene.safetensors", {"--steps", "12"})).status == 0);
+  write_png(folder / "scene.png", tensor_of(folder / "scene.safetensors", "frames")[8]);
+  return folder / "scene.png";
+}
+
+}  // namespace
+
+TEST_CASE("a video begins with its image, whatever the chunk size and the policy") {
+  const TemporaryFolder folder;
+  const fs::path image = draw(folder), out = folder / "x.safetensors";
+  const at::Tensor picture = tensor_of(folder / "scene.safetensors", "frames").narrow(0, 8, 1);
+  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), at::kCPU);
+  const at::Tensor encoded = vae.encode(from_frames(picture).unsqueeze(0));
+  const at::Tensor round_trip = to_frames(vae.decode(encoded).squeeze(0));
+  REQUIRE(psnr(round_trip, picture) > 25);
+  for (const auto& more : std::vector<std::vector<std::string>>{
+           {"--chunk", "1"}, {"--chunk", "2"}, {"--chunk", "5"}, {"--chunk", "7"}, {"--policy", "none"}, {"--set", "sampling.addnoise=0"}}) {
+    INFO(more[0] << " " << more[1]);
+    std::vector<std::string> arguments = quick_generate(out, {"--image", image});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult run = run_longtake(arguments);
+    INFO(run.err);
+    REQUIRE(run.status == 0);
+    const at::Tensor frames = tensor_of(out, "frames");
+    CHECK(frames.size(0) == 17);
+    CHECK((tensor_of(out, "latents0").narrow(1, 0, 1) - encoded.squeeze(0)).abs().max().item<float>() < 1e-4);
+    CHECK(psnr(frames.narrow(0, 0, 1), round_trip) > 45);
+    CHECK_FALSE(at::equal(frames[16], frames[0]));
+  }
+}
+
+TEST_CASE("an image of another size is fitted, and the program says so") {
+  const TemporaryFolder folder;
+  write_png(folder / "wide.png", smooth_clip(1, 100, 200)[0]);
+  const ProgramResult run = run_longtake(quick_generate(folder / "x.mp4", {"--image", folder / "wide.png"}));
+  INFO(run.err);
+  REQUIRE(run.status == 0);
+  CHECK_THAT(run.err, ContainsSubstring("100x200 cut to 100x100, scaled to 64x64"));
+  const ProgramResult inspected = run_longtake({"inspect", folder / "x.mp4"});
+  CHECK(nlohmann::json::parse(inspected.out)["made_with"]["settings"]["conditioning"]["image"] == (folder / "wide.png").string());
+}
+
+TEST_CASE("an interrupted run with an image goes on with the same picture alone") {
+  const TemporaryFolder folder;
+  const fs::path image = folder / "image.png", moved = folder / "moved.png", out = folder / "x.safetensors", log = folder / "log";
+  write_png(image, smooth_clip(1, 64, 64)[0]);
+  const std::vector<std::string> more = {"--image", image, "--frames", "41", "--set", "sampling.window=25", "--set", "sampling.overlap=9",
+                                         "--steps", "6"};
+  REQUIRE(run_longtake(quick_generate(folder / "whole.safetensors", more)).status == 0);
+  std::vector<std::string> logged = more;
+  logged.insert(logged.end(), {"--json-log", log});
+  {
+    RunningProgram program(quick_generate(out, logged));
+    while (program.running() && read_bytes(log).find("\"row\":6,") == std::string::npos) {
+    }
+    program.send(SIGKILL);
+    REQUIRE(program.wait().status == 128 + SIGKILL);
+  }
+  const std::string bytes = read_bytes(image);
+  write_png(image, smooth_clip(2, 64, 64)[1]);
+  check_refused({"generate", "--resume", "-o", out}, 3, "--image");
+  fs::remove(image);
+  check_refused({"generate", "--resume", "-o", out}, 3, "no such file");
+  check_refused({"generate", "--resume", "-o", out, "--image", ""}, 3, "--image");
+  write_bytes(moved, bytes);
+  const ProgramResult last = run_longtake({"generate", "--resume", "-o", out, "--image", moved});
+  INFO(last.err);
+  REQUIRE(last.status == 0);
+  for (const std::string name : {"frames", "latents0", "latents1"})
+    CHECK(at::equal(tensor_of(out, name), tensor_of(folder / "whole.safetensors", name)));
+}
+
+TEST_CASE("slips with images are explained, and nothing is written") {
+  const TemporaryFolder folder;
+  const fs::path out = folder / "never.mp4";
+  write_bytes(folder / "text.png", "hello\n");
+  write_png(folder / "ok.png", smooth_clip(1, 64, 64)[0]);
+  check_refused(quick_generate(out, {"--image", folder / "none.png"}), 3, "no such file");
+  check_refused(quick_generate(out, {"--image", folder / "text.png"}), 3, "no picture");
+  check_refused(quick_generate(out, {"--image", folder / "ok.png", "--frames", "1"}), 2, "nothing is left to generate");
+  check_refused(quick_generate(out, {"--image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "5"}), 2, "--chunk 1");
+  CHECK(folder.names().size() == 2);
+}
