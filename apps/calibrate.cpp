@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/given_frames.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
@@ -61,6 +62,8 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   std::string note;
   RunRequest request = make_request(shared.values(), &note);
   if (request.settings.steps < 4) fail_usage("a fit needs 4 steps or more, found {}; take more --steps", request.settings.steps);
+  std::string fitted;
+  request.settings.given = load_given(shared.values(), fitted);
   const int branches = request.settings.denoise.branches();
 
   const ResolvedModel model = resolve_model(shared.values().model, default_search());
@@ -71,7 +74,8 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   const InterruptGuard interrupt;
   Progress progress;
   JsonLog log(o.json_log);
-  if (!note.empty()) progress.note(note);
+  for (const std::string& text : {note, fitted})
+    if (!text.empty()) progress.note(text);
   Engine engine(model, {open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));
   std::vector<std::string> texts = prompts;
