@@ -59,7 +59,7 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
 
 void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
   verb.add_option_function<std::string>("--seed", [given](const std::string& value) {
-      if (value == "random") fail_usage("--seed is the first of many seeds here: give a number");
+      if (value == "random") fail_usage("--seed must be a number here, the first of many seeds");
       given->flags.push_back({"seed", value, "--seed"});
     }, help)
       ->type_name("NUMBER");
