@@ -125,9 +125,9 @@ void add_calibrate(CLI::App& program) {
       ->expected(1)
       ->take_all();
   verb->add_option("-o,--out", a->out, "Write everything that was measured (.json)")->type_name("FILE");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "kv", "seed"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed", "run.dry_run", "video.crf", "video.preset"}));
   add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
-  verb->footer("Every other generate option works here; steps, shift and guidance should be those of the runs to come.\n"
+  verb->footer("Generate options that shape a run work here; steps, shift and guidance should be those of the runs to come.\n"
                "Example: longtake calibrate -m demo -p \"a red circle moves up over grass\" --speedup 2 -o calibration.json");
   verb->callback([given, a] { run_calibrate(*given, *a); });
 }
