@@ -11,24 +11,29 @@
 namespace longtake {
 
 std::vector<std::pair<std::string, DriftCacheSettings>> DriftCacheSettings::presets() {
-  return {{"slow", {}}, {"fast", {.threshold = 0.15}}};
+  return {{"slow", {}}, {"fast", {.threshold = 0.1}}};
 }
 
 std::vector<SettingKey> DriftCacheSettings::keys() {
-  return {number_key("threshold", threshold, 0, 1e6, "a token is recomputed when its residual has drifted by this share of the mean residual"),
+  return {number_key("threshold", threshold, 0, 1e6, "a token is recomputed when it has drifted by this share of the mean residual"),
           whole_key("warmup", warmup, 1, 1000, "the last of the first steps that are always computed, counted from 0"),
-          choice_key<DriftUnit>("unit", unit, {{"token", DriftUnit::token}, {"column", DriftUnit::column}, {"chunk", DriftUnit::chunk}},
+          choice_key<DriftUnit>("unit", unit, {{"chunk", DriftUnit::chunk}, {"column", DriftUnit::column}, {"token", DriftUnit::token}},
                                 "what is recomputed together, by its mean drift: a column is one place in all frames of the chunk"),
           number_key("min_ratio", min_ratio, 0, 1, "with a smaller share of tokens to recompute, none is"),
-          toggle_key("last_step", last_step, "the last step is always computed")};
+          toggle_key("last_step", last_step, "the last step is always computed"),
+          choice_key<Rest>("rest", rest, {{"predict", Rest::predict}, {"reuse", Rest::reuse}},
+                           "what becomes of the tokens that are not recomputed"),
+          number_key("clip", clip, 0, 100, "a prediction moves a residual by at most this many times its last measured change")};
 }
 
 bool DriftCache::forced(const StepContext& context) const {
   return context.step <= settings_.warmup || (settings_.last_step && context.step == context.steps - 1);
 }
 
+at::Tensor DriftCache::grown(const at::Tensor& since) const { return settings_.rest == Rest::predict ? since * since : since; }
+
 std::vector<Decision> DriftCache::decide(const StepContext& context) {
-  std::vector<Decision> decisions(branches_);
+  std::vector<Decision> decisions(branches_, {.rest = settings_.rest, .clip = settings_.clip});
   if (context.prefix) return decisions;
   const double distance = distance_.at(static_cast<size_t>(context.step));
   at::Tensor drift;
@@ -38,7 +43,7 @@ std::vector<Decision> DriftCache::decide(const StepContext& context) {
     if (!tokens.since.defined()) continue;
     tokens.since = tokens.since + distance;
     if (!tokens.rate.defined()) continue;
-    const at::Tensor own = tokens.rate * tokens.since;
+    const at::Tensor own = tokens.rate * grown(tokens.since);
     drift = drift.defined() ? at::maximum(drift, own) : own;
   }
   if (forced(context) || !drift.defined()) return decisions;
@@ -49,7 +54,9 @@ std::vector<Decision> DriftCache::decide(const StepContext& context) {
       static_cast<double>(count) < settings_.min_ratio * static_cast<double>(context.frames * context.plane))
     chosen = at::zeros_like(chosen);
   for (int b = 0; b < branches_; ++b) {
-    decisions[b] = {.tokens = TokenSet::from_mask(chosen), .phase = Phase::token, .distance = distance};
+    decisions[b].tokens = TokenSet::from_mask(chosen);
+    decisions[b].phase = Phase::token;
+    decisions[b].distance = distance;
     tokens_[{context.chunk, b}].chosen = chosen;
   }
   return decisions;
@@ -61,7 +68,7 @@ void DriftCache::changed(const StepContext& context, int branch, const at::Tenso
   const at::Tensor chosen = tokens.chosen.defined() ? tokens.chosen : at::full_like(moved, true, at::kBool);
   const at::Tensor old = tokens.rate.defined() ? tokens.rate : at::zeros_like(moved);
   // Steps that have no distance tell nothing of the rate.
-  tokens.rate = at::where(chosen.logical_and(tokens.since > 0), moved / tokens.since, old);
+  tokens.rate = at::where(chosen.logical_and(tokens.since > 0), moved / grown(tokens.since), old);
   tokens.since = at::where(chosen, at::zeros_like(tokens.since), tokens.since);
 }
 

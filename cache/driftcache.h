@@ -1,12 +1,15 @@
-// DriftCache: a token is recomputed when its own residual has probably drifted too far. longtake's own policy.
+// DriftCache: what is not computed is predicted, and computed again when its prediction has probably drifted too far. longtake's own
+// policy.
 //
-// Reusing a residual R' where R would be right costs |R - R'|. Each time a token is recomputed that is measured for nothing, and how
-// fast a token's residual moves hardly changes from step to step: ranked by their last change, tokens come in nearly the order of the
-// next one, which motion does not tell (`longtake calibrate` prints both; docs/policies.md). So with step distances D (step_distance.h)
-//   rate  = |R - R'|_2 / mean|R'|_2 / (sum of D since the token was last computed), measured when it is recomputed
-//   drift = rate * (sum of D since then), the larger of the branches
-// and what has drifted as far as the threshold is recomputed in both branches: single tokens, columns (a spatial position in all frames
-// of the chunk, by their mean drift) or the chunk (by its mean drift). The first steps and the last one are computed in full.
+// Putting R' where the residual R would be right costs |R - R'|. Each time a token is recomputed that is measured for nothing, and how
+// fast a token drifts hardly changes from step to step: ranked by their last change, tokens come in nearly the order of the next one,
+// which motion does not tell (`longtake calibrate` prints both; docs/policies.md). R' is predicted along the line through the last two
+// computed residuals (residual.h), whose error grows with the square of the distance, or reused, whose error grows with the distance.
+// So with step distances D (step_distance.h), p = 2 or 1, and S = the sum of D since a token was last computed:
+//   rate  = |R - R'|_2 / mean|R'|_2 / S^p, measured when it is recomputed
+//   drift = rate * S^p, the larger of the branches
+// and what has drifted as far as the threshold is recomputed in both branches: the chunk (by its mean drift), columns (a spatial
+// position in all frames of the chunk, by their mean drift) or single tokens. The first steps and the last one are computed in full.
 #pragma once
 
 #include <map>
@@ -18,16 +21,18 @@
 
 namespace longtake {
 
-enum class DriftUnit { token, column, chunk };
+enum class DriftUnit { chunk, column, token };
 
 struct DriftCacheSettings {
-  static constexpr int residuals = 1;
-  double threshold = 0.1;  // drift, relative to the mean residual, at which a token is recomputed
-  int warmup = 4;          // the last of the first steps that are always computed; 1 or more, as rates need two residuals
-  DriftUnit unit = DriftUnit::column;
-  double min_ratio = 0.4;  // fewer tokens than this: recompute none; they go on drifting, and are taken together later
-  bool last_step = true;   // the last step is always computed
+  double threshold = 0.05;  // drift, relative to the mean residual, at which a token is recomputed
+  int warmup = 2;           // the last of the first steps that are always computed; 1 or more, as rates need two residuals
+  DriftUnit unit = DriftUnit::chunk;
+  double min_ratio = 0.4;   // fewer tokens than this: recompute none; they go on drifting, and are taken together later
+  Rest rest = Rest::predict;  // of the tokens that are not recomputed
+  double clip = 1;          // a prediction moves a residual by at most this many times its last measured change
+  bool last_step = true;    // the last step is always computed
 
+  int residuals() const { return rest == Rest::predict ? 2 : 1; }
   static std::vector<std::pair<std::string, DriftCacheSettings>> presets();
   std::vector<SettingKey> keys();
 };
@@ -42,9 +47,8 @@ class DriftCache final : public CachePolicy {
   std::vector<Decision> decide(const StepContext& context) override;
   bool wants_change() const override { return true; }
   void changed(const StepContext& context, int branch, const at::Tensor& moved) override;
-  int residuals() const override { return DriftCacheSettings::residuals; }
+  int residuals() const override { return settings_.residuals(); }
   std::string preview(int steps) const override;
-  bool resumable() const override { return true; }
   void save(State& state) const override;
   void load(const State& state, const at::Device& device) override;
 
@@ -55,6 +59,7 @@ class DriftCache final : public CachePolicy {
     at::Tensor chosen;  // [frames, plane] bool: of this step; undefined for all
   };
   bool forced(const StepContext& context) const;
+  at::Tensor grown(const at::Tensor& since) const;  // S^p
 
   DriftCacheSettings settings_;
   std::vector<double> distance_;

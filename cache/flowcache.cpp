@@ -35,6 +35,21 @@ std::vector<Decision> FlowCache::decide(const StepContext& context) {
   return std::vector<Decision>(branches_, decision);
 }
 
+void FlowCache::save(State& state) const {
+  std::vector<int64_t> chunks;
+  std::vector<double> values;
+  for (const auto& [chunk, value] : accumulated_) chunks.push_back(chunk), values.push_back(value);
+  state.put_integers("policy/chunks", chunks);
+  state.put_numbers("policy/accumulated", values);
+}
+
+void FlowCache::load(const State& state, const at::Device&) {
+  accumulated_.clear();
+  const auto chunks = state.integers("policy/chunks");
+  const auto values = state.numbers("policy/accumulated", chunks.size());
+  for (size_t i = 0; i < chunks.size(); ++i) accumulated_[static_cast<int>(chunks[i])] = static_cast<float>(values[i]);
+}
+
 std::string FlowCache::preview(int steps) const {
   FlowCache policy(settings_, distance_, 1);
   std::string out;

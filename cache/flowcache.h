@@ -13,7 +13,7 @@
 namespace longtake {
 
 struct FlowCacheSettings {
-  static constexpr int residuals = 1;
+  static int residuals() { return 1; }
   double threshold = 0.1;  // epsilon: a chunk is recomputed when its accumulator reaches it
   int warmup = 4;          // the last of the first steps that are always computed
   bool last_step = true;   // the last step is always computed
@@ -30,8 +30,10 @@ class FlowCache final : public CachePolicy {
 
   void begin_window(int) override { accumulated_.clear(); }
   std::vector<Decision> decide(const StepContext& context) override;
-  int residuals() const override { return FlowCacheSettings::residuals; }
+  int residuals() const override { return FlowCacheSettings::residuals(); }
   std::string preview(int steps) const override;
+  void save(State& state) const override;
+  void load(const State& state, const at::Device& device) override;
 
  private:
   FlowCacheSettings settings_;

@@ -15,7 +15,7 @@ namespace longtake {
 enum class WeightNorm { max_rescale, max, mean };  // how a frame's motion map becomes weights (spec 1.5)
 
 struct MotionCacheSettings {
-  static constexpr int residuals = 1;
+  static int residuals() { return 1; }
   double threshold = 0.1;      // tau: a token is recomputed when its accumulator reaches it
   int warmup = 4;              // the last of the first steps that are always computed (4 means steps 0 ... 4)
   int phase1 = 6;              // K: whole-chunk updates before decisions become per token
@@ -43,9 +43,8 @@ class MotionCache final : public CachePolicy {
   void begin_window(int window) override;
   std::vector<Decision> decide(const StepContext& context) override;
   void observe(const StepContext& context, int branch, const at::Tensor& hidden) override;
-  int residuals() const override { return MotionCacheSettings::residuals; }
+  int residuals() const override { return MotionCacheSettings::residuals(); }
   std::string preview(int steps) const override;
-  bool resumable() const override { return true; }
   void save(State& state) const override;
   void load(const State& state, const at::Device& device) override;
 

@@ -79,9 +79,9 @@ class CachePolicy {
 
   // Whether changed() is of use to the policy.
   virtual bool wants_change() const { return false; }
-  // moved [frames, plane] float32: how far the residual of each token that was recomputed lies from the one it replaces,
-  // |R - R'|_2 over the mean |R'|_2 of the chunk's tokens; 0 for the others. Not called for a chunk's first residual. Called after the
-  // row, before observe().
+  // moved [frames, plane] float32: how far the residual R of each token that was recomputed lies from the R' that the decision's `rest`
+  // would have put in its place, |R - R'|_2 over the mean |.|_2 of the chunk's latest residuals; 0 for the others. Not called for a
+  // chunk's first residual. Called after the row, before observe().
   virtual void changed(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*moved*/) {}
 
   // hidden [frames, plane, dim]: the chunk's complete last hidden state in this branch, cached tokens included. Called after the
@@ -91,10 +91,8 @@ class CachePolicy {
   // How many computed residuals of a token must be kept: none, one to reuse, two to predict.
   virtual int residuals() const = 0;
 
-  // Whether save() and load() carry everything that decisions depend on. A policy that cannot be resumed must start
-  // every window afresh in begin_window(): its runs are then resumed at the borders of windows only.
-  virtual bool resumable() const { return false; }
-  // Names begin with "policy/". load() comes after begin_window() of the window that goes on.
+  // Everything that later decisions depend on, under names that begin with "policy/". load() comes after begin_window() of the window
+  // that goes on.
   virtual void save(State& /*state*/) const {}
   virtual void load(const State& /*state*/, const at::Device& /*device*/) {}
 
@@ -110,7 +108,6 @@ class RecomputeAll final : public CachePolicy {
   std::vector<Decision> decide(const StepContext&) override { return std::vector<Decision>(branches_); }
   int residuals() const override { return 0; }
   std::string preview(int steps) const override { return std::string(steps, 'F'); }
-  bool resumable() const override { return true; }
 
  private:
   int branches_;

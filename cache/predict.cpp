@@ -5,6 +5,8 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "base/error.h"
+
 namespace longtake {
 
 std::vector<std::pair<std::string, PredictSettings>> PredictSettings::presets() {
@@ -42,8 +44,9 @@ std::vector<Decision> Predict::decide(const StepContext& context) {
 
 void Predict::limit(const StepContext& context, int branch, Decision& decision) {
   at::Tensor& predicted = predicted_[{context.chunk, branch}];
-  if (!predicted.defined())
-    predicted = at::zeros({context.frames, context.plane}, at::TensorOptions().dtype(at::kInt).device(device_));
+  // The device is known once a hidden state was seen: a chunk's first counter may lie elsewhere.
+  predicted = predicted.defined() ? predicted.to(device_)
+                                  : at::zeros({context.frames, context.plane}, at::TensorOptions().dtype(at::kInt).device(device_));
   at::Tensor chosen = decision.tokens.mask(context.frames, context.plane, device_);
   at::Tensor over = (predicted >= settings_.limit).logical_and(chosen.logical_not());
   if (settings_.motion.vote) over = over.any(0, /*keepdim=*/true).expand({context.frames, context.plane});
@@ -58,6 +61,29 @@ void Predict::limit(const StepContext& context, int branch, Decision& decision) 
 void Predict::observe(const StepContext& context, int branch, const at::Tensor& hidden) {
   device_ = hidden.device();
   motion_.observe(context, branch, hidden);
+}
+
+void Predict::save(State& state) const {
+  motion_.save(state);
+  std::vector<int64_t> keys;
+  for (const auto& [key, counts] : predicted_) {
+    keys.insert(keys.end(), {key.first, key.second});
+    state.put(fmt::format("policy/predicted/{}/{}", key.first, key.second), counts);
+  }
+  state.put_integers("policy/predicted", keys);
+}
+
+void Predict::load(const State& state, const at::Device& device) {
+  motion_.load(state, device);
+  device_ = device;
+  predicted_.clear();
+  const auto keys = state.integers("policy/predicted");
+  if (keys.size() % 2 != 0) state.refuse("'policy/predicted' should hold pairs");
+  for (size_t i = 0; i < keys.size(); i += 2) {
+    const at::Tensor counts = state.get(fmt::format("policy/predicted/{}/{}", keys[i], keys[i + 1]), 2);
+    if (counts.scalar_type() != at::kInt) state.refuse("predictions should be counted in int32");
+    predicted_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}] = counts.to(device);
+  }
 }
 
 std::string Predict::preview(int steps) const {

@@ -10,7 +10,7 @@
 namespace longtake {
 
 struct PredictSettings {
-  static constexpr int residuals = 2;
+  static int residuals() { return 2; }
   MotionCacheSettings motion;
   double clip = 0.5;  // a prediction moves a residual by at most this many times its last measured change
   int limit = 4;    // predictions of a token in a row
@@ -26,8 +26,10 @@ class Predict final : public CachePolicy {
   void begin_window(int window) override;
   std::vector<Decision> decide(const StepContext& context) override;
   void observe(const StepContext& context, int branch, const at::Tensor& hidden) override;
-  int residuals() const override { return PredictSettings::residuals; }
+  int residuals() const override { return PredictSettings::residuals(); }
   std::string preview(int steps) const override;
+  void save(State& state) const override;
+  void load(const State& state, const at::Device& device) override;
 
  private:
   // Adds the tokens that reached the limit to the decision and counts the others' predictions.

@@ -41,13 +41,12 @@ at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedde
   History& history = history_[{chunk, branch}];
   Computed &latest = history.latest, &before = history.before;
   if (set.is_all()) {
+    if (moved && latest.residual.defined()) *moved = distance(fresh, rest(history, embedded, decision, level)) / mean_size(latest.residual);
     if (kept_ >= 2) {
       before = latest;
       latest.level = at::full({frames * plane}, level, at::TensorOptions().dtype(at::kFloat).device(embedded.device()));
     }
-    const at::Tensor residual = fresh - embedded;
-    if (moved && latest.residual.defined()) *moved = distance(residual, latest.residual) / mean_size(latest.residual);
-    latest.residual = residual;
+    latest.residual = fresh - embedded;
     return fresh;
   }
   LONGTAKE_CHECK(latest.residual.defined(), "chunk {} has no residual to reuse: its first step must be computed", chunk);
@@ -61,11 +60,9 @@ at::Tensor ResidualCache::merge(int chunk, int branch, const at::Tensor& embedde
     before.level.index_copy_(0, rows, latest.level.index_select(0, rows));
     latest.level.index_fill_(0, rows, level);
   }
+  if (moved) moved->index_copy_(0, rows, distance(fresh, hidden.index_select(0, rows)) / mean_size(latest.residual));
   hidden.index_copy_(0, rows, fresh);
-  const at::Tensor residual = fresh - embedded.index_select(0, rows);
-  if (moved)
-    moved->index_copy_(0, rows, distance(residual, latest.residual.index_select(0, rows)) / mean_size(latest.residual));
-  latest.residual.index_copy_(0, rows, residual);
+  latest.residual.index_copy_(0, rows, fresh - embedded.index_select(0, rows));
   return hidden;
 }
 

@@ -19,23 +19,24 @@ std::vector<SettingKey> TeaCacheSettings::keys() {
 }
 
 void TeaCache::begin_window(int) {
-  before_ = {};
+  before_.clear();
   accumulated_ = 0;
 }
 
 void TeaCache::begin_row(const RowContext& row) {
   row_ = {};
-  if (!before_.chunks.empty()) {
-    LONGTAKE_CHECK(row.chunks.size() == before_.chunks.size(), "expected {} chunks, found {}", before_.chunks.size(), row.chunks.size());
+  if (!before_.empty()) {
+    LONGTAKE_CHECK(row.chunks.size() == before_.size(), "expected {} chunks, found {}", before_.size(), row.chunks.size());
     double changed = 0, size = 0;
     for (size_t c = 0; c < row.chunks.size(); ++c) {
-      const double from = before_.chunks[c].timestep;
+      const double from = before_[c];
       changed += static_cast<double>(row.chunks[c].frames) * change_.between(from, row.chunks[c].timestep);
       size += static_cast<double>(row.chunks[c].frames) * change_.size(from);
     }
     row_.distance = distance_(changed / (size + 1e-8));
   }
-  before_ = row;
+  before_.clear();
+  for (const auto& chunk : row.chunks) before_.push_back(chunk.timestep);
   if (row.row < settings_.ret || (settings_.last_row && row.row == row.rows - 1)) {
     accumulated_ = 0;
     return;
@@ -46,6 +47,16 @@ void TeaCache::begin_row(const RowContext& row) {
     accumulated_ = 0;
   else
     row_.tokens = TokenSet::none();
+}
+
+void TeaCache::save(State& state) const {
+  state.put_numbers("policy/accumulated", {accumulated_});
+  state.put_numbers("policy/timesteps", before_);
+}
+
+void TeaCache::load(const State& state, const at::Device&) {
+  accumulated_ = state.numbers("policy/accumulated", 1)[0];
+  before_ = state.numbers("policy/timesteps");
 }
 
 std::vector<Decision> TeaCache::decide(const StepContext& context) {

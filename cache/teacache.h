@@ -18,7 +18,7 @@
 namespace longtake {
 
 struct TeaCacheSettings {
-  static constexpr int residuals = 1;
+  static int residuals() { return 1; }
   AttentionScheme base = AttentionScheme::window;
   double threshold = 0.2;  // a row is computed when the accumulator reaches it
   int ret = 5;             // a window's first rows, which are always computed
@@ -38,17 +38,19 @@ class TeaCache final : public CachePolicy {
   void begin_window(int window) override;
   void begin_row(const RowContext& row) override;
   std::vector<Decision> decide(const StepContext& context) override;
-  int residuals() const override { return TeaCacheSettings::residuals; }
+  int residuals() const override { return TeaCacheSettings::residuals(); }
   std::string preview(int steps) const override { return std::string(steps, '?'); }
+  void save(State& state) const override;
+  void load(const State& state, const at::Device& device) override;
 
  private:
   TeaCacheSettings settings_;
   ConditioningChange change_;
   std::function<double(double)> distance_;
   int branches_;
-  RowContext before_;       // the row before this one; no chunks in a window's first
+  std::vector<double> before_;  // by chunk, the timestep in the row before this one; none in a window's first
   double accumulated_ = 0;
-  Decision row_;            // of the row
+  Decision row_;                // of the row
 };
 
 }  // namespace longtake

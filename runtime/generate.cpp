@@ -167,9 +167,7 @@ class Generation {
     if (unresumable_) return;
     const State state = end.state();
     std::string why;
-    if (!policy_.resumable())
-      why = "this policy's state cannot be written";
-    else if (settings_.denoise.kv.compresses())
+    if (settings_.denoise.kv.compresses())
       why = "compressed K/V cannot be written";
     else if (state.bytes() > settings_.checkpoint_bytes)
       why = fmt::format("the state within a window takes {} MB and --checkpoint-budget allows {}", state.bytes() >> 20,

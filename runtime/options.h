@@ -35,7 +35,7 @@ struct GenerateOptions {
   std::string negative;
   std::string out;
   std::optional<uint64_t> seed;  // none: drawn at random by the program, and recorded
-  std::string policy = "motioncache:slow";
+  std::string policy = "motioncache";
   std::string plan;  // a file that is replayed instead of a policy
   std::string parity = "none";
 

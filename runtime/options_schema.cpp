@@ -81,8 +81,8 @@ std::vector<OptionInfo> make_schema() {
   seed.kind = OptionKind::seed;
   add(common(seed));
   add(common(recipe(text("policy", "--policy", &G::policy, "NAME[:PRESET][,KEY=VALUE...]",
-                         "What to recompute, reuse or predict: none, causal, teacache, flowcache, motioncache or predict, with a "
-                         "preset (slow, fast) or numbers of your own such as motioncache:threshold=0.2,warmup=4; --help-all "
+                         "What to recompute, reuse or predict: none, causal, teacache, flowcache, motioncache, predict or driftcache, with a "
+                         "preset (own, slow, fast) or numbers of your own such as motioncache:slow,threshold=0.2,warmup=4; --help-all "
                          "lists every key"))));
   add(text("plan", "--plan", &G::plan, "FILE", "Replay recorded or hand-written decisions instead of a policy (docs/plans.md)"));
   add(choice("parity", "--parity", &G::parity, {"none", "skyreels-ref", "motioncache-ref"},

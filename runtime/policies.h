@@ -21,7 +21,7 @@ namespace longtake {
 
 // Of the policies that recompute everything.
 struct RecomputeSettings {
-  static constexpr int residuals = 0;
+  static int residuals() { return 0; }
   static std::vector<std::pair<std::string, RecomputeSettings>> presets() { return {}; }
   std::vector<SettingKey> keys() { return {}; }
 };
@@ -29,7 +29,8 @@ struct RecomputeSettings {
 // Of a replayed plan.
 struct PlanSettings {
   std::shared_ptr<const Plan> plan;
-  int residuals = 0;
+  int kept = 0;  // residuals a token
+  int residuals() const { return kept; }
   std::vector<SettingKey> keys() { return {}; }
 };
 

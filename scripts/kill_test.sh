@@ -23,11 +23,11 @@ long=(--frames 41 --window 25 --overlap 9)
 cases=(
   "out.safetensors --policy causal ${long[*]}"
   "out.safetensors --policy none ${long[*]}"
-  "out.safetensors --policy motioncache:threshold=0.5,warmup=1,phase1=1 ${long[*]}"
-  "out.safetensors --policy motioncache:threshold=0.5,warmup=1,phase1=1 --history carry --addnoise 200 ${long[*]}"
+  "out.safetensors --policy motioncache:slow,threshold=0.5,warmup=1,phase1=1 ${long[*]}"
+  "out.safetensors --policy motioncache:slow,threshold=0.5,warmup=1,phase1=1 --history carry --addnoise 200 ${long[*]}"
   "out.safetensors --policy causal --checkpoint-budget 0 --addnoise 200 ${long[*]}"
   "out.safetensors --parity motioncache-ref --chunk 1 --window 17 --overlap 9 --frames 25 --addnoise 50"
-  "out.mp4 --preset ultrafast --policy motioncache:threshold=0.5,warmup=1,phase1=1 ${long[*]}"
+  "out.mp4 --preset ultrafast --policy motioncache:slow,threshold=0.5,warmup=1,phase1=1 ${long[*]}"
   "out.mp4 --preset ultrafast --policy causal --frames 41 --window 41"
 )
 

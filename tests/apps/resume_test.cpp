@@ -65,7 +65,7 @@ TEST_CASE("a run that is killed again and again ends as one that was not") {
   const TemporaryFolder folder;
   REQUIRE(run_longtake(long_run(folder / "whole.safetensors")).status == 0);
   const auto out = folder / "x.safetensors", log = folder / "log";
-  for (const std::string policy : {"causal", "motioncache:threshold=0.5,warmup=0,phase1=1"}) {
+  for (const std::string policy : {"causal", "motioncache:slow,threshold=0.5,warmup=0,phase1=1"}) {
     REQUIRE(run_longtake(long_run(folder / "whole.safetensors", {"--policy", policy})).status == 0);
     std::vector<std::string> more = {"--policy", policy, "--json-log", log};
     int killed = 0;

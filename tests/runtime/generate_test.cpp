@@ -72,8 +72,8 @@ TEST_CASE("every frame of the plan comes out once, whatever the windows and the 
 TEST_CASE("a run repeats bit for bit, and another seed does not") {
   const World world;
   const auto s = settings(61, 5, History::reencode);
-  const Output a = run(world, s, "motioncache:warmup=1,phase1=1,distance=linear,threshold=0.6"),
-               b = run(world, s, "motioncache:warmup=1,phase1=1,distance=linear,threshold=0.6");
+  const Output a = run(world, s, "motioncache:slow,warmup=1,phase1=1,distance=linear,threshold=0.6"),
+               b = run(world, s, "motioncache:slow,warmup=1,phase1=1,distance=linear,threshold=0.6");
   CHECK(at::equal(a.frames, b.frames));
   CHECK(a.stats.total().reused > 0);
   CHECK(a.stats.total().reused == b.stats.total().reused);
@@ -90,7 +90,7 @@ TEST_CASE("given frames come out as they were encoded, with every chunk size and
   const World world;
   const at::Tensor given = at::randn({3, 1, 32, 48}).clamp(-1, 1);
   const at::Tensor encoded = world.vae->encode(given.unsqueeze(0)).squeeze(0);
-  for (const std::string policy : {"none", "causal", "motioncache:warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
+  for (const std::string policy : {"none", "causal", "motioncache:slow,warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
                                    "predict:warmup=1,phase1=1,distance=linear,threshold=0.6"})
     for (const int chunk : {1, 2, 5, 7}) {
       INFO(policy << ", chunk " << chunk);
@@ -117,9 +117,9 @@ TEST_CASE("policies are chosen by name, and slips are explained") {
   };
   CHECK(motion("motioncache:fast").threshold > motion("motioncache:slow").threshold);
   CHECK_FALSE(motion("motioncache", true).shared_mask);
-  CHECK(motion("motioncache:floor=0.3,vote=off,norm=mean").norm == WeightNorm::mean);
+  CHECK(motion("motioncache:slow,floor=0.3,vote=off,norm=mean").norm == WeightNorm::mean);
   CHECK_THROWS_WITH(choose_policy(parse_policy("motioncahce"), false), Catch::Matchers::ContainsSubstring("did you mean 'motioncache'"));
   CHECK_THROWS_WITH(choose_policy(parse_policy("motioncache:treshold=1"), false), Catch::Matchers::ContainsSubstring("did you mean 'threshold'"));
-  CHECK_THROWS_WITH(choose_policy(parse_policy("motioncache:floor=2"), false), Catch::Matchers::ContainsSubstring("between 0 and 1"));
+  CHECK_THROWS_WITH(choose_policy(parse_policy("motioncache:slow,floor=2"), false), Catch::Matchers::ContainsSubstring("between 0 and 1"));
   CHECK_THROWS_WITH(choose_policy(parse_policy("causal:slow"), false), Catch::Matchers::ContainsSubstring("takes no preset"));
 }

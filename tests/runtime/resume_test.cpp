@@ -149,13 +149,18 @@ TEST_CASE("a run stopped behind any row goes on to the same bits") {
   SECTION("causal") { world.settings.decode_ahead = true; }
   SECTION("none") { world.policy = "none"; }
   SECTION("motioncache") {
-    world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+    world.policy = "motioncache:slow,warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
     every = 1;
   }
-  SECTION("driftcache") { world.policy = "driftcache:warmup=1,threshold=0.3,min_ratio=0,distance=linear"; }
+  SECTION("driftcache") { world.policy = "driftcache:warmup=1,threshold=0.3,distance=linear"; }
+  SECTION("driftcache by token") { world.policy = "driftcache:warmup=1,threshold=0.3,unit=token,rest=reuse,min_ratio=0,distance=linear"; }
+  SECTION("predict") { world.policy = "predict:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1,limit=2"; }
+  SECTION("flowcache") { world.policy = "flowcache:warmup=0,threshold=0.3"; }
+  SECTION("teacache") { world.policy = "teacache:base=causal,ret=1,threshold=0.3"; }
+  SECTION("teacache over the window") { world.policy = "teacache:ret=1,threshold=0.3"; }
   SECTION("carried history") {
     world.settings.history = History::carry;
-    world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+    world.policy = "motioncache:slow,warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
   }
   SECTION("windows only") { world.settings.checkpoint_bytes = 0; }
   SECTION("all chunks together") { world.settings.ar_step = 0; }
@@ -170,7 +175,7 @@ TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
   World world;
   world.parity = true;
   world.settings.plan = plan_windows({.frames = 25, .window_frames = 17, .overlap_frames = 9, .chunk = 1, .whole_chunks = true});
-  world.policy = "motioncache:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
+  world.policy = "motioncache:slow,warmup=0,phase1=1,threshold=0.3,min_ratio=0.1";
   check_rows(world, 2);
 }
 

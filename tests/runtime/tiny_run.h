@@ -63,8 +63,8 @@ inline TinyRun tiny_run(const TinyModel& model, const std::string& policy_text, 
 
 // Settings with which every policy both computes and saves on the tiny model.
 inline const std::vector<std::string> kSavingPolicies{
-    "motioncache:warmup=1,phase1=1,distance=linear,threshold=0.6", "motioncache:warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
-    "flowcache:warmup=1,distance=linear,threshold=2", "driftcache:warmup=1,distance=linear,threshold=1,min_ratio=0",
+    "motioncache:slow,warmup=1,phase1=1,distance=linear,threshold=0.6", "motioncache:slow,warmup=1,phase1=0,distance=linear,threshold=0.6,vote=off,min_ratio=0",
+    "flowcache:warmup=1,distance=linear,threshold=2", "driftcache:warmup=1,distance=linear,threshold=1,unit=token,min_ratio=0", "motioncache:warmup=1,phase1=1,distance=linear,threshold=0.6",
     "predict:warmup=1,phase1=1,distance=linear,threshold=0.6", "teacache:base=causal,ret=2,distance=linear,threshold=0.6",
     "teacache:ret=2,distance=linear,threshold=0.6"};
 
