@@ -39,7 +39,6 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
   input.transformer_parameters = static_cast<double>(a.transformer_parameters);
   input.text_parameters = static_cast<double>(a.text_parameters);
   input.vae_parameters = static_cast<double>(a.vae_parameters);
-  input.vae = make_vae_sizes(96, {1, 2, 4, 4}, 2, {false, true, true});
   if (model.files) {
     const ModelFiles& files = *model.files;
     input.transformer = transformer_config(files);
@@ -52,7 +51,8 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
         make_policy(request.policy, flow_timesteps(o.steps, o.shift), steps, request.settings.denoise.branches())->preview(o.steps);
   } else {
     if (a.dim == 0) model.require_files();
-    input.transformer = {.dim = a.dim, .ffn_dim = a.ffn, .layers = a.layers, .heads = a.heads, .text_dim = a.text_dim, .freq_dim = a.freq_dim};
+    input.transformer = transformer_config(model.recipe);
+    input.vae = vae_sizes(model.recipe);
   }
   if (!note.empty()) fmt::print("{}\n", note);
   fmt::print("model: {} ({}), policy {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
@@ -238,8 +238,7 @@ void run_generate(const GivenOptions& given) {
 #ifndef LONGTAKE_VIDEO_IO
   if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
 #endif
-  if (!o.plan.empty() && options.source("policy").level >= SourceLevel::config && options.source("policy").level >= options.source("plan").level)
-    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, options.source("policy").where);
+  check_one_decider(options);
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {

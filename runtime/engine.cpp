@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "cache/plan_text.h"
+#include "runtime/random_model.h"
 
 namespace longtake {
 
@@ -36,8 +37,9 @@ StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> emb
   return {std::move(embedding), recipe.architecture.distance == "linear" ? DistanceRule::linear : DistanceRule::polynomial, dim};
 }
 
-Engine::Engine(ResolvedModel model, const ModelTarget& target) : model_(std::move(model)), target_(target) {
-  model_.require_files();
+Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed)
+    : model_(std::move(model)), target_(target), random_seed_(random_seed) {
+  if (!random_seed_) model_.require_files();
 }
 
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
@@ -47,7 +49,8 @@ void Engine::encode(const std::vector<std::string>& texts) {
   for (const std::string& text : texts)
     if (!texts_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
   if (unknown.empty()) return;
-  std::vector<EncodedText> encoded = encode_texts(model_.require_files(), unknown, text_length(), target_);
+  std::vector<EncodedText> encoded = random_seed_ ? random_texts(model_.recipe, unknown, text_length(), target_.dtype, *random_seed_)
+                                                  : encode_texts(model_.require_files(), unknown, text_length(), target_);
   // In host memory: the texts of a large batch would fill a GPU (4 MB each in bf16), and a run needs two of them.
   for (size_t i = 0; i < unknown.size(); ++i) {
     encoded[i].context = encoded[i].context.cpu();
@@ -63,8 +66,8 @@ const EncodedText& Engine::text(const std::string& text) const {
 
 void Engine::load() {
   if (loaded()) return;
-  transformer_.emplace(load_transformer(model_.require_files(), target_));
-  vae_.emplace(load_vae(model_.require_files(), target_.device));
+  transformer_.emplace(random_seed_ ? random_transformer(model_.recipe, target_, *random_seed_) : load_transformer(model_.require_files(), target_));
+  vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_) : load_vae(model_.require_files(), target_.device));
 }
 
 const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {

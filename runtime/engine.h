@@ -36,7 +36,9 @@ StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> emb
 
 class Engine {
  public:
-  Engine(ResolvedModel model, const ModelTarget& target);
+  // The model's files, which must be there; or with `random_seed` its recipe's sizes with random weights and texts
+  // (random_model.h), for measurements.
+  Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed = std::nullopt);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -66,6 +68,7 @@ class Engine {
 
   ResolvedModel model_;
   ModelTarget target_;
+  std::optional<uint64_t> random_seed_;
   std::map<std::string, EncodedText> texts_;
   std::optional<skyreels::Transformer> transformer_;
   std::optional<WanVae> vae_;

@@ -77,6 +77,24 @@ skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
 
 VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, at::kCPU)); }
 
+skyreels::TransformerConfig transformer_config(const Recipe& recipe) {
+  const Architecture& a = recipe.architecture;
+  if (a.dim == 0 || a.ffn == 0 || a.layers == 0 || a.heads == 0 || a.text_dim == 0 || a.freq_dim == 0 || a.dim % a.heads != 0)
+    fail_file("the recipe of {} does not give the transformer's sizes; name one that does (longtake models lists them)", recipe.name);
+  const VaeSizes vae = vae_sizes(recipe);
+  return {.dim = a.dim, .ffn_dim = a.ffn, .layers = a.layers, .heads = a.heads, .in_channels = vae.z_dim, .out_channels = vae.z_dim,
+          .text_dim = a.text_dim, .freq_dim = a.freq_dim, .fps_embedding = a.fps_embedding};
+}
+
+VaeSizes vae_sizes(const Recipe& recipe) {
+  const Architecture& a = recipe.architecture;
+  if (a.vae_stages.empty() || a.vae_blocks == 0)
+    fail_file("the recipe of {} does not give the VAE's sizes; name one that does (longtake models lists them)", recipe.name);
+  std::vector<int64_t> multipliers;
+  for (const int64_t channels : a.vae_stages) multipliers.push_back(channels / a.vae_stages[0]);
+  return make_vae_sizes(a.vae_stages[0], multipliers, a.vae_blocks, {false, true, true});
+}
+
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index) {
   CheckpointSource source = open_transformer(files, {});
   const skyreels::TimeEmbedder embedder(source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer)));

@@ -39,6 +39,9 @@ std::vector<EncodedText> encode_texts(const ModelFiles& files, const std::vector
 // Sizes from the files' headers alone, for plans.
 skyreels::TransformerConfig transformer_config(const ModelFiles& files);
 VaeSizes vae_sizes(const ModelFiles& files);
+// The same from a recipe. Errors: bad_file where it does not give the sizes.
+skyreels::TransformerConfig transformer_config(const Recipe& recipe);
+VaeSizes vae_sizes(const Recipe& recipe);
 // The conditioning vector of a timestep, from the few tensors that make it; float32 on the CPU.
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index);
 double parameters_in(const std::filesystem::path& checkpoint);
