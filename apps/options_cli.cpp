@@ -79,4 +79,11 @@ OptionSet resolve_options(const GivenOptions& given) {
   return options;
 }
 
+void check_one_decider(const OptionSet& options) {
+  const GenerateOptions& o = options.values();
+  const OptionSource& policy = options.source("policy");
+  if (!o.plan.empty() && policy.level >= SourceLevel::config && policy.level >= options.source("plan").level)
+    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, policy.where);
+}
+
 }  // namespace longtake

@@ -36,4 +36,7 @@ OptionSet given_options(const GivenOptions& given);
 // The same over the model's recipe over built-in defaults; checked as far as single values go.
 OptionSet resolve_options(const GivenOptions& given);
 
+// Usage error where a plan and a policy were both asked for.
+void check_one_decider(const OptionSet& options);
+
 }  // namespace longtake
