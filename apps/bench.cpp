@@ -9,6 +9,7 @@ void add_bench(CLI::App& program) {
   auto* verb = program.add_subcommand("bench", "Measures the speed and memory of models and operators on this machine");
   verb->require_subcommand(1);
   add_bench_generate(*verb);
+  add_bench_ops(*verb);
 }
 
 }  // namespace longtake

@@ -6,5 +6,6 @@
 namespace longtake {
 
 void add_bench_generate(CLI::App& bench);
+void add_bench_ops(CLI::App& bench);
 
 }  // namespace longtake

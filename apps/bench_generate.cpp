@@ -174,10 +174,7 @@ void add_bench_generate(CLI::App& bench) {
   auto a = std::make_shared<Arguments>();
   const auto given = add_option_flags(*verb, and_run_folder({"model", "prompt", "out", "seed", "conditioning.image", "video.crf", "video.preset",
                                                              "run.dry_run", "run.json_log"}));
-  verb->add_option_function<std::string>(
-          "-m,--model,--model-config", [given](const std::string& name) { given->flags.push_back({"model", name, "--model-config"}); },
-          find_option("model")->help + " [default: demo]")
-      ->type_name("NAME|FOLDER");
+  add_model_config(*verb, given);
   verb->add_flag("--random-weights", a->random_weights, "Sizes from the recipe, weights and texts at random: no files are needed");
   add_base_seed(*verb, given, "Start of the noise, and of random weights [default: 1]");
   verb->add_option("--rows", a->rows, "Stop after so many rows of the schedule, without decoding [default: all]")

@@ -57,6 +57,21 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
   return given;
 }
 
+std::shared_ptr<GivenOptions> add_chosen_flags(CLI::App& verb, const std::vector<std::string>& with) {
+  std::vector<std::string> without;
+  for (const OptionInfo& info : option_schema())
+    if (std::find(with.begin(), with.end(), info.key) == with.end()) without.push_back(info.key);
+  return add_option_flags(verb, without);
+}
+
+void add_model_config(CLI::App& verb, const std::shared_ptr<GivenOptions>& given) {
+  const OptionInfo& info = *find_option("model");
+  verb.add_option_function<std::string>(
+          info.flags + ",--model-config", [given](const std::string& name) { given->flags.push_back({"model", name, "--model-config"}); },
+          fmt::format("{} [{}]", info.help, option_notes(info)))
+      ->type_name(info.value_name);
+}
+
 void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
   verb.add_option_function<std::string>("--seed", [given](const std::string& value) {
       if (value == "random") fail_usage("--seed must be a number here, the first of many seeds");

@@ -1,5 +1,6 @@
 // longtake bench, end to end on tiny sizes.
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/apps/program.h"
 #include "tests/catch.h"
@@ -78,4 +79,24 @@ TEST_CASE("bench says what is wrong with its options") {
   CHECK_THAT(files.err, ContainsSubstring("--random-weights"));
   CHECK(run_longtake({"bench"}).status == 2);
   CHECK(run_longtake(tiny_bench({"--random-weights", "--rows", "0"})).status == 2);
+}
+
+TEST_CASE("bench ops times the operators at the model's shapes") {
+  const ProgramResult run = run_longtake({"bench", "ops", "--model-config", "demo", "--device", "cpu", "--size", "32x32", "--window", "17", "--chunk", "5",
+                                          "--repeats", "2", "--json"});
+  INFO(run.err);
+  REQUIRE(run.status == 0);
+  const auto report = nlohmann::json::parse(run.out);
+  std::set<std::string> names;
+  for (const auto& op : report["ops"]) {
+    names.insert(op["name"].get<std::string>());
+    CHECK(op["hot_seconds"] > 0);
+    CHECK(op["cold_seconds"] > 0);
+    CHECK(op["bytes"].get<double>() + op["flops"].get<double>() > 0);
+  }
+  for (const char* name : {"copy", "gemm", "attend", "layer_norm + modulate", "rms_norm + rope"}) CHECK(names.contains(name));
+  const ProgramResult table = run_longtake({"bench", "ops", "--device", "cpu", "--size", "32x32", "--repeats", "1", "--only", "gemm"});
+  INFO(table.err);
+  CHECK_THAT(table.out, ContainsSubstring("TFLOP/s") && ContainsSubstring("256 x 1024"));
+  CHECK_THAT(table.out, !ContainsSubstring("attend"));
 }
