@@ -14,6 +14,11 @@ struct Linear {
 
   // The same in float32 whatever the weight's dtype; for the small time-embedding layers and the head.
   at::Tensor in_float32(const at::Tensor& x) const;
+
+  // out = x W^T + b, or gelu of it (tanh form), without a temporary: on CUDA bias and gelu run in the product's epilogue.
+  // x [rows, in] and out [rows, out] of the weight's dtype, out dense. Not for autograd.
+  void into(at::Tensor& out, const at::Tensor& x) const;
+  void gelu_into(at::Tensor& out, const at::Tensor& x) const;
 };
 
 }  // namespace longtake

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/cuda.h"
 #include "base/error.h"
 #include "models/umt5/encoder.h"
 #include "models/umt5/tokenizer.h"
@@ -42,7 +43,10 @@ CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
 
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target) {
   CheckpointSource source = open_transformer(files, target);
-  return {source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer))};
+  skyreels::Transformer transformer(source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer)));
+  // On the CPU the weights stay views of the file.
+  if (target.device.is_cuda() && cuda::built()) transformer.merge_projections();
+  return transformer;
 }
 
 WanVae load_vae(const ModelFiles& files, const at::Device& device) {

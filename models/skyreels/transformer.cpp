@@ -74,6 +74,25 @@ Transformer::Transformer(WeightSource& source, const TransformerConfig& config) 
   head_ = take_linear(source, "head.head", 4 * config.out_channels, D);
 }
 
+void Transformer::merge_projections() {
+  if (merged()) return;
+  std::vector<at::Tensor> modulations;
+  for (Block& b : blocks_) {
+    Attention& a = b.self;
+    b.self_qkv = {at::cat({a.q.weight, a.k.weight, a.v.weight}), at::cat({a.q.bias, a.k.bias, a.v.bias})};
+    int64_t row = 0;
+    for (Linear* part : {&a.q, &a.k, &a.v}) {
+      part->weight = b.self_qkv.weight.narrow(0, row, config_.dim);
+      part->bias = b.self_qkv.bias.narrow(0, row, config_.dim);
+      row += config_.dim;
+    }
+    b.norm3_weight_f32 = b.norm3_weight.to(at::kFloat);
+    b.norm3_bias_f32 = b.norm3_bias.to(at::kFloat);
+    modulations.push_back(b.modulation.to(at::kFloat));
+  }
+  modulations_ = at::cat(modulations);
+}
+
 at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
   const at::Tensor x = latents.dim() == 4 ? latents.unsqueeze(0) : latents;
   LONGTAKE_CHECK(x.dim() == 5 && x.size(1) == config_.in_channels && x.size(3) % 2 == 0 && x.size(4) % 2 == 0,

@@ -46,9 +46,30 @@ using CrossAttention = std::function<at::Tensor(const at::Tensor& q)>;
 
 class Transformer {
  public:
+  struct Attention {
+    Linear q, k, v, o;
+    at::Tensor norm_q, norm_k;  // [dim]
+  };
+  struct Block {
+    at::Tensor modulation;  // [1, 6, dim]
+    Attention self, cross;
+    at::Tensor norm3_weight, norm3_bias;
+    Linear ffn_in, ffn_out;
+    // Only where merged:
+    Linear self_qkv{};                                // [3 dim, dim], the memory that self.q, .k and .v are parts of
+    at::Tensor norm3_weight_f32{}, norm3_bias_f32{};  // [dim] float32
+  };
+
   Transformer(WeightSource& source, const TransformerConfig& config);
 
+  // Brings the weights into the form that FusedRow takes; everything else works as before. Not while they are being trained:
+  // the projections' weights become parts of new tensors.
+  void merge_projections();
+  bool merged() const { return modulations_.defined(); }
+
   const TransformerConfig& config() const { return config_; }
+  const Block& layer(int64_t layer) const { return blocks_.at(layer); }
+  const at::Tensor& modulations() const { return modulations_; }  // [layers, 6, dim] float32 of all blocks, where merged
   at::ScalarType dtype() const { return patch_.weight.scalar_type(); }
   at::Device device() const { return patch_.weight.device(); }
 
@@ -75,16 +96,6 @@ class Transformer {
   int64_t weight_bytes() const;
 
  private:
-  struct Attention {
-    Linear q, k, v, o;
-    at::Tensor norm_q, norm_k;  // [dim]
-  };
-  struct Block {
-    at::Tensor modulation;  // [1, 6, dim]
-    Attention self, cross;
-    at::Tensor norm3_weight, norm3_bias;
-    Linear ffn_in, ffn_out;
-  };
   at::Tensor heads_of(const at::Tensor& x) const;
 
   TransformerConfig config_;
@@ -92,6 +103,7 @@ class Transformer {
   TimeEmbedder time_;
   at::Tensor head_modulation_;
   std::vector<Block> blocks_;
+  at::Tensor modulations_;
 };
 
 }  // namespace longtake::skyreels
