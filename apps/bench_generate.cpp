@@ -104,8 +104,9 @@ BenchResult describe(const GenerateOptions& o, const Arguments& a, const Resolve
 }
 
 // A first row, so that what libraries do once is not counted.
-void warm_up(Engine& engine, const RunRequest& request) {
+void warm_up(Engine& engine, const RunRequest& request, Progress& progress) {
   GenerateHooks hooks;
+  hooks.on_note = [&](const std::string& text) { progress.note(text); };
   hooks.denoise.on_row_end = [](const RowEnd&) { throw EnoughRows{}; };
   try {
     engine.run(request, hooks);
@@ -140,7 +141,8 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   const ResolvedModel model = resolve_model(o.model, default_search());
   if (!a.random_weights && !model.files) fail_file("{}; or measure without files: --random-weights", model.missing);
   if (o.threads > 0) at::set_num_threads(o.threads);
-  const at::Device device = open_device(o.device);
+  const ModelTarget target = model_target(o);
+  const at::Device device = target.device;
   BenchResult result = describe(o, a, model, request, device);
   Progress progress;
   if (!note.empty()) progress.note(note);
@@ -149,19 +151,19 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   std::optional<Engine> engine;
   {
     const Stopwatch watch(result.setup_seconds);
-    engine.emplace(model, ModelTarget{device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16},
-                   a.random_weights ? std::optional(request.seed) : std::nullopt);
+    engine.emplace(model, target, a.random_weights ? std::optional(request.seed) : std::nullopt);
     std::vector<std::string> texts{request.prompt};
     if (result.branches == 2) texts.push_back(request.negative);
     engine->encode(texts);
     engine->load();
     synchronize(device);
   }
-  result.weight_bytes = engine->transformer().weight_bytes();
   {
     const Stopwatch watch(result.warmup_seconds);
-    warm_up(*engine, request);
+    warm_up(*engine, request, progress);
   }
+  result.weight_bytes = engine->transformer().weight_bytes();
+  result.precision = engine->target().fp8 ? "fp8" : o.dtype;
   measure(*engine, request, a.rows, progress, result);
   result.host_peak_bytes = std::max({peak_resident_bytes(), device.is_cpu() ? result.denoise_peak_bytes : 0, device.is_cpu() ? result.decode_peak_bytes : 0});
   fmt::print("{}", a.json ? to_json(result).dump(2) + "\n" : to_text(result));

@@ -14,8 +14,9 @@
 #include "apps/options_cli.h"
 #include "attention/attend.h"
 #include "attention/rope.h"
-#include "base/error.h"
+#include "base/cuda.h"
 #include "models/ops/norm.h"
+#include "quant/fp8.h"
 #include "quant/linear.h"
 #include "runtime/device.h"
 #include "runtime/machine.h"
@@ -55,6 +56,8 @@ class OpList {
       for (const auto& [out, in] : {std::pair{s_.dim, s_.dim}, std::pair{s_.ffn, s_.dim}, std::pair{s_.dim, s_.ffn}}) gemm(rows.count(), out, in);
     for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk) attention(s_.chunk * s_.plane, frames * s_.plane);
     for (const OpShapes::Rows& rows : s_.rows()) norms(rows);
+    if (has_fp8())
+      for (const OpShapes::Rows& rows : s_.rows()) fp8(rows.count());
     return std::move(cases_);
   }
 
@@ -102,6 +105,26 @@ class OpList {
                           apply_rope(rms_norm(q, gain, 1e-6).view({rows, -1, width}), rotations).to(dtype);
                         };
                       }});
+  }
+
+  bool has_fp8() const { return dtype_ == at::kBFloat16 && cuda::capability(at::empty({0}, at::TensorOptions().device(device_))) >= 89; }
+
+  void fp8(int64_t rows) {
+    for (const int64_t width : {s_.dim, s_.ffn}) {
+      const double bytes = static_cast<double>(rows * width) * 3;
+      const std::string shape = fmt::format("{} x {}", rows, width);
+      cases_.push_back({"quantise_rows", shape, bytes, 0, [=, this] { return [x = random({rows, width})] { quantise_rows(x); }; }});
+      if (width == s_.ffn)
+        cases_.push_back({"gelu_quantise_rows", shape, bytes, 0, [=, this] {
+                            return [x = random({rows, width}), bias = random({width})] { gelu_quantise_rows(x, bias); };
+                          }});
+    }
+    for (const auto& [out, in] : {std::pair{s_.dim, s_.dim}, std::pair{3 * s_.dim, s_.dim}, std::pair{s_.ffn, s_.dim}, std::pair{s_.dim, s_.ffn}})
+      cases_.push_back({"fp8_product", fmt::format("{} x {} x {}", rows, in, out), 0, 2.0 * static_cast<double>(rows) * static_cast<double>(out * in),
+                        [=, this] {
+                          const Fp8Rows x = quantise_rows(random({rows, in})), weight = quantise_rows(random({out, in}));
+                          return [x, weight, bias = random({out}), to = random({rows, out})]() mutable { fp8_product(to, x, weight, bias); };
+                        }});
   }
 
   const OpShapes s_;

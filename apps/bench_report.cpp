@@ -45,7 +45,8 @@ std::vector<BenchGroup> by_chunks(const std::vector<BenchRow>& rows) {
 }
 
 std::string to_text(const BenchResult& r) {
-  std::string out = fmt::format("longtake {}, {}, {}, {} on {}\n", r.version, r.model, r.weights, r.dtype, r.device);
+  std::string out = fmt::format("longtake {}, {}, {}, {} on {}\n", r.version, r.model, r.weights,
+                                r.precision == r.dtype ? r.dtype : fmt::format("{} with products in {}", r.dtype, r.precision), r.device);
   out += fmt::format("{} frames of {}x{}, {} steps, ar step {}, {} branch{}, {}\n\n", r.frames, r.height, r.width, r.steps, r.ar_step, r.branches,
                      r.branches == 1 ? "" : "es", r.policy);
   out += fmt::format("{:<8}{:>5}{:>8}{:>12}{:>10}{:>13}{:>11}{:>12}\n", "window", "row", "chunks", "recomputed", "of all", "FLOPs", "seconds",
@@ -83,7 +84,7 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
   const WorkCount work = r.work();
   const double seconds = r.denoise_seconds();
   const auto known = [](int64_t bytes) { return bytes == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(bytes); };
-  return {{"version", r.version}, {"model", r.model}, {"weights", r.weights}, {"device", r.device}, {"dtype", r.dtype}, {"policy", r.policy},
+  return {{"version", r.version}, {"model", r.model}, {"weights", r.weights}, {"device", r.device}, {"dtype", r.dtype}, {"precision", r.precision}, {"policy", r.policy},
           {"frames", r.frames}, {"height", r.height}, {"width", r.width}, {"steps", r.steps}, {"ar_step", r.ar_step}, {"branches", r.branches},
           {"rows_planned", r.rows_planned}, {"stopped", r.stopped()},
           {"setup_seconds", r.setup_seconds}, {"warmup_seconds", r.warmup_seconds}, {"denoise_seconds", seconds},

@@ -127,7 +127,8 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
                     JsonLog& log) {
   const GenerateOptions& o = options.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
-  const at::Device device = open_device(o.device);
+  const ModelTarget target = model_target(o);
+  const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
   VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
   if (!o.record_plan.empty()) check_writable(o.record_plan);
@@ -145,7 +146,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   };
   try {
     const c10::InferenceMode inference;
-    Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+    Engine engine(model, target);
     progress.stage("encoding the prompt");
     std::vector<std::string> texts{o.prompt};
     if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);

@@ -1,5 +1,8 @@
 #include "runtime/engine.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/isfinite.h>
+
 #include "base/error.h"
 #include "cache/plan_text.h"
 #include "runtime/random_model.h"
@@ -66,8 +69,45 @@ const EncodedText& Engine::text(const std::string& text) const {
 
 void Engine::load() {
   if (loaded()) return;
-  transformer_.emplace(random_seed_ ? random_transformer(model_.recipe, target_, *random_seed_) : load_transformer(model_.require_files(), target_));
+  load_transformer();
   vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_) : load_vae(model_.require_files(), target_.device));
+}
+
+void Engine::load_transformer() {
+  transformer_.reset();  // two of them may not fit
+  transformer_.emplace(random_seed_ ? random_transformer(model_.recipe, target_, *random_seed_)
+                                    : longtake::load_transformer(model_.require_files(), target_));
+  not_in_fp8_ = fit_to_target(*transformer_, target_);
+}
+
+bool Engine::first_step_is_finite(const RunRequest& request) {
+  const auto backbone = backbones(request)(window_geometry(request.settings, request.settings.plan.windows.front()));
+  const WindowGeometry& g = backbone->geometry();
+  const at::Tensor latents = normal(request.seed, noise_stream(NoiseKind::latents, 0),
+                                    {request.settings.latent_channels, g.chunks[0].frames, g.latent_height, g.latent_width})
+                                 .to(target_.device);
+  const at::Tensor embedded = backbone->embed(latents);
+  const std::vector<double> timesteps(g.chunks[0].frames, flow_timesteps(request.settings.steps, request.settings.shift).front());
+  const WorkItem item{.timesteps = timesteps, .keys = {0, g.chunk_tokens(0)}};
+  KvCache kv(backbone->kv_shape(), embedded.scalar_type(), target_.device, TokenRange{0, 0});
+  kv.grow(item.keys.end);
+  const at::Tensor velocity = backbone->head(backbone->forward({&item, 1}, {&embedded, 1}, kv).front(), timesteps);
+  return at::isfinite(velocity).all().item<bool>();
+}
+
+void Engine::settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note) {
+  if (precision_settled_ || !target_.fp8) return;
+  precision_settled_ = true;
+  load();
+  const auto note = [&](const std::string& text) {
+    if (on_note) on_note(text);
+  };
+  if (not_in_fp8_ > 0)
+    note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
+  if (first_step_is_finite(request)) return;
+  note("the first step in fp8 is not finite: loading the model again in bf16");
+  target_.fp8 = false;
+  load_transformer();
 }
 
 const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {
@@ -92,6 +132,7 @@ StepModel Engine::steps(const RunRequest& request) {
 }
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
+  settle_precision(request, hooks.on_note);
   std::unique_ptr<CachePolicy> own;
   if (policy == nullptr) {
     own = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps(request),

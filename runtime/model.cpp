@@ -1,6 +1,6 @@
 #include "runtime/model.h"
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/empty.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -11,6 +11,7 @@
 #include "models/umt5/tokenizer.h"
 #include "models/weights/checkpoint_source.h"
 #include "models/weights/names.h"
+#include "runtime/device.h"
 
 namespace longtake {
 namespace {
@@ -41,12 +42,30 @@ CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
 
 }  // namespace
 
-skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target) {
-  CheckpointSource source = open_transformer(files, target);
-  skyreels::Transformer transformer(source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer)));
+ModelTarget model_target(const GenerateOptions& o) {
+  const bool fp8 = o.precision == "fp8";
+  if (o.precision != "auto" && o.dtype != "bf16") fail_usage("--precision {} needs --dtype bf16, found {}; leave one of them out", o.precision, o.dtype);
+  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16, fp8};
+  if (!fp8) return target;
+  if (!target.device.is_cuda())
+    fail_usage("--precision fp8 needs a GPU of compute capability 8.9 or newer, and this run is on the CPU; leave out --precision");
+  if (!cuda::built()) fail_usage("--precision fp8 needs a build with CUDA kernels; configure with -DLONGTAKE_CUDA=ON, or leave out --precision");
+  const int capability = cuda::capability(at::empty({0}, at::TensorOptions().device(target.device)));
+  if (capability < 89)
+    fail_usage("--precision fp8 needs a GPU of compute capability 8.9 or newer, and this one has {}.{}; leave out --precision", capability / 10,
+               capability % 10);
+  return target;
+}
+
+int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& target) {
   // On the CPU the weights stay views of the file.
   if (target.device.is_cuda() && cuda::built()) transformer.merge_projections();
-  return transformer;
+  return target.fp8 ? transformer.to_fp8() : 0;
+}
+
+skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target) {
+  CheckpointSource source = open_transformer(files, target);
+  return {source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer))};
 }
 
 WanVae load_vae(const ModelFiles& files, const at::Device& device) {

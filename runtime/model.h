@@ -17,10 +17,18 @@ namespace longtake {
 struct ModelTarget {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  bool fp8 = false;  // the transformer's large products in 8-bit floats (quant/fp8.h); needs bfloat16 and a device that can
 };
 
+// The device opened and the precision checked. Errors: usage (also a precision that the device or this build does not have), bad_file
+// as open_device.
+ModelTarget model_target(const GenerateOptions& options);
+
+// Brings a new transformer into the form that its device computes with. Returns how many products could not be brought to fp8.
+int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& target);
+
 // Strict: a missing or misshapen tensor is an Error (bad_file) that names it. Files are memory-mapped and converted one tensor
-// at a time.
+// at a time. Still to be fitted to the target.
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target);
 // In float32 whatever the transformer's dtype, as it is published and as Diffusers runs it: it is small, and a re-encoded overlap keeps
 // its detail.

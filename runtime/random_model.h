@@ -5,7 +5,7 @@
 
 namespace longtake {
 
-// Straight on the target's device in its dtype. Errors: bad_file where the recipe does not give the sizes.
+// Straight on the target's device in its dtype, still to be fitted to it (fit_to_target). Errors: bad_file where the recipe does not give the sizes.
 skyreels::Transformer random_transformer(const Recipe& recipe, const ModelTarget& target, uint64_t seed);
 WanVae random_vae(const Recipe& recipe, const at::Device& device, uint64_t seed);  // float32, as load_vae
 

@@ -126,8 +126,7 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
                       RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
     cross_attend(layer, b);
     add_and_normalize(b.u, b.z, b.y, {}, modulation(layer, 3, 4));
-    block.ffn_in.gelu_into(b.ffn, b.u);
-    block.ffn_out.into(b.y, b.ffn);
+    feed_forward_into(b.y, b.ffn, b.u, block.ffn_in, block.ffn_out);
     if (layer + 1 < layers)
       add_and_normalize(b.u, b.z, b.y, gate(layer, 5), modulation(layer + 1, 0, 1));
     else

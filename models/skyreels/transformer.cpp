@@ -74,18 +74,42 @@ Transformer::Transformer(WeightSource& source, const TransformerConfig& config) 
   head_ = take_linear(source, "head.head", 4 * config.out_channels, D);
 }
 
+// self.q, .k and .v as parts of the memory of the merged layer.
+void Transformer::share_parts(Block& b) const {
+  int64_t row = 0;
+  for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) {
+    part->weight = b.self_qkv.weight.narrow(0, row, config_.dim);
+    part->bias = b.self_qkv.bias.narrow(0, row, config_.dim);
+    if (b.self_qkv.in_fp8()) part->scale = b.self_qkv.scale.narrow(0, row, config_.dim);
+    row += config_.dim;
+  }
+}
+
+int64_t Transformer::to_fp8() {
+  int64_t kept = 0;
+  for (size_t i = 1; i + 1 < blocks_.size(); ++i) {
+    Block& b = blocks_[i];
+    std::vector<Linear*> layers{&b.self.o, &b.cross.q, &b.cross.o, &b.ffn_in, &b.ffn_out};
+    if (merged()) {
+      layers.push_back(&b.self_qkv);
+      // Views of the old memory would keep it.
+      for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) part->weight = at::Tensor();
+    } else {
+      layers.insert(layers.end(), {&b.self.q, &b.self.k, &b.self.v});
+    }
+    for (Linear* layer : layers) kept += layer->to_fp8() ? 0 : 1;
+    if (merged()) share_parts(b);
+  }
+  return kept;
+}
+
 void Transformer::merge_projections() {
   if (merged()) return;
   std::vector<at::Tensor> modulations;
   for (Block& b : blocks_) {
     Attention& a = b.self;
     b.self_qkv = {at::cat({a.q.weight, a.k.weight, a.v.weight}), at::cat({a.q.bias, a.k.bias, a.v.bias})};
-    int64_t row = 0;
-    for (Linear* part : {&a.q, &a.k, &a.v}) {
-      part->weight = b.self_qkv.weight.narrow(0, row, config_.dim);
-      part->bias = b.self_qkv.bias.narrow(0, row, config_.dim);
-      row += config_.dim;
-    }
+    share_parts(b);
     b.norm3_weight_f32 = b.norm3_weight.to(at::kFloat);
     b.norm3_bias_f32 = b.norm3_bias.to(at::kFloat);
     modulations.push_back(b.modulation.to(at::kFloat));
@@ -136,7 +160,7 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& z_in, const Frame
   z = z + b.cross.o(cross_attention(cq).flatten(1)).to(at::kFloat);
 
   u = m.modulate(layer_norm(z, config_.eps), 3, 4).to(dtype());
-  return m.add_gated(z, b.ffn_out(at::gelu(b.ffn_in(u), "tanh")), 5).to(dtype());
+  return m.add_gated(z, feed_forward(u, b.ffn_in, b.ffn_out), 5).to(dtype());
 }
 
 at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int64_t grid_h, int64_t grid_w,
@@ -156,7 +180,7 @@ at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int6
 int64_t Transformer::weight_bytes() const {
   int64_t bytes = time_.weight_bytes();
   auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
-  auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
+  auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias), add(l.scale); };
   for (const Linear* l : {&patch_, &text_in_, &text_out_, &head_})
     add_linear(*l);
   add(head_modulation_);

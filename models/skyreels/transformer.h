@@ -67,6 +67,11 @@ class Transformer {
   void merge_projections();
   bool merged() const { return modulations_.defined(); }
 
+  // The large products of all blocks but the first and the last in e4m3 (quant/fp8.h); embeddings, modulation, norms, the head, and text keys
+  // and values, which are computed once a prompt, stay as they are. Weights must be bfloat16, and are let go one by one. Returns
+  // how many layers stayed because Linear::to_fp8 refused them. Behind merge_projections where both are wanted.
+  int64_t to_fp8();
+
   const TransformerConfig& config() const { return config_; }
   const Block& layer(int64_t layer) const { return blocks_.at(layer); }
   const at::Tensor& modulations() const { return modulations_; }  // [layers, 6, dim] float32 of all blocks, where merged
@@ -97,6 +102,7 @@ class Transformer {
 
  private:
   at::Tensor heads_of(const at::Tensor& x) const;
+  void share_parts(Block& block) const;
 
   TransformerConfig config_;
   Linear patch_, text_in_, text_out_, head_;
