@@ -15,6 +15,7 @@
 #include "attention/attend.h"
 #include "attention/rope.h"
 #include "base/cuda.h"
+#include "models/ops/bench_ops.h"
 #include "models/ops/norm.h"
 #include "quant/fp8.h"
 #include "quant/linear.h"
@@ -134,6 +135,16 @@ class OpList {
   std::vector<OpCase> cases_;
 };
 
+// A whole row of the schedule as the backbone runs it on GPUs, every chunk in both branches, with `computed` tokens of each chunk.
+std::vector<OpCase> row_ops(const OpShapes& s, int64_t text_tokens, int64_t computed, const at::Device& device, at::ScalarType dtype) {
+  const BenchSizes sizes{.dim = s.dim, .ffn_dim = s.ffn, .heads = s.heads, .chunks = s.window / s.chunk, .branches = 2,
+                         .chunk_tokens = s.chunk * s.plane, .computed = computed, .text_tokens = text_tokens};
+  std::vector<OpCase> cases;
+  for (BenchOp& op : bench_ops(sizes, device, dtype))
+    cases.push_back({"row: " + op.name, fmt::format("{} x {}", sizes.rows(), sizes.dim), op.flops > 0 ? 0 : op.bytes, op.flops, [run = std::move(op.run)] { return run; }});
+  return cases;
+}
+
 OpShapes shapes_of(const Recipe& recipe, const GenerateOptions& o) {
   const skyreels::TransformerConfig c = transformer_config(recipe);
   const int64_t plane = int64_t{o.size.height} * o.size.width / 256, frames = (o.window - 1) / 4 + 1;
@@ -149,9 +160,15 @@ void run_bench_ops(const GivenOptions& given, const Arguments& a) {
   const at::Device device = open_device(o.device);
   const c10::InferenceMode inference;
   std::vector<OpTiming> timings;
-  OpList list(shapes, device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16);
-  for (const OpCase& op : list.all())
-    if (op.name.find(a.only) != std::string::npos) timings.push_back(time_op(op, {.device = device, .repeats = a.repeats}));
+  const at::ScalarType dtype = o.dtype == "fp32" ? at::kFloat : at::kBFloat16;
+  const auto time_all = [&](const std::vector<OpCase>& cases) {
+    for (const OpCase& op : cases)
+      if (op.name.find(a.only) != std::string::npos) timings.push_back(time_op(op, {.device = device, .repeats = a.repeats}));
+  };
+  OpList list(shapes, device, dtype);
+  time_all(list.all());
+  for (const OpShapes::Rows& rows : {OpShapes::Rows{shapes.chunk, shapes.plane}, shapes.rows().back()})
+    time_all(row_ops(shapes, recipe.architecture.text_len, rows.count(), device, dtype));
   const Machine machine = describe_machine(device);
   const std::string where = device.is_cpu() ? fmt::format("{} ({} threads)", machine.cpu, machine.threads) : machine.gpu;
   if (a.json) {

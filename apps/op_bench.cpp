@@ -48,13 +48,16 @@ OpTiming time_op(const OpCase& op, const OpBenchSettings& s) {
 
 std::string to_text(const std::vector<OpTiming>& timings, const std::string& memory_ceiling, const std::string& compute_ceiling) {
   const double memory = best_hot(timings, memory_ceiling), compute = best_hot(timings, compute_ceiling);
-  std::string out = fmt::format("{:<28}{:<28}{:>11}{:>11}{:>16}{:>16}{:>10}\n", "operator", "shape", "hot ms", "cold ms", "hot", "cold", "share");
+  size_t names = 10, shapes = 7;
+  for (const OpTiming& t : timings) names = std::max(names, t.name.size() + 2), shapes = std::max(shapes, t.shape.size() + 2);
+  std::string out =
+      fmt::format("{:<{}}{:<{}}{:>11}{:>11}{:>18}{:>18}{:>9}\n", "operator", names, "shape", shapes, "hot ms", "cold ms", "hot", "cold", "share");
   for (const OpTiming& t : timings) {
     const bool arithmetic = t.flops > 0;
     const double ceiling = arithmetic ? compute : memory, unit = arithmetic ? 1e-12 : 1e-9;
     const char* name = arithmetic ? "TFLOP/s" : "GB/s";
     const std::string share = ceiling > 0 ? fmt::format("{:.0f} %", 100 * t.cold_rate() / ceiling) : "-";
-    out += fmt::format("{:<28}{:<28}{:>11.4f}{:>11.4f}{:>16}{:>16}{:>10}\n", t.name, t.shape, 1e3 * t.hot_seconds, 1e3 * t.cold_seconds,
+    out += fmt::format("{:<{}}{:<{}}{:>11.4f}{:>11.4f}{:>18}{:>18}{:>9}\n", t.name, names, t.shape, shapes, 1e3 * t.hot_seconds, 1e3 * t.cold_seconds,
                        fmt::format("{:.4g} {}", t.hot_rate() * unit, name), fmt::format("{:.4g} {}", t.cold_rate() * unit, name), share);
   }
   return out + fmt::format("share: of the cold rate in the best hot rate of {} (GB/s) or {} (TFLOP/s)\n", memory_ceiling, compute_ceiling);

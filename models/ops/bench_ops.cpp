@@ -114,7 +114,7 @@ class OpList {
 
   void add_attention() {
     const int64_t head_width = s_.dim / s_.heads, padded = (s_.computed + 255) / 256 * 256;
-    const at::Tensor k = at::randn({s_.branches, s_.chunks * s_.chunk_tokens, s_.heads, head_width}, typed_),
+    const at::Tensor k = at::randn({s_.branches, std::max(s_.chunks * s_.chunk_tokens, s_.text_tokens), s_.heads, head_width}, typed_),
                      v = at::randn_like(k);
     const at::Tensor queries = at::randn({s_.rows() + 256, s_.heads, head_width}, typed_);
     const auto cost = [&](int64_t sequences, int64_t n, int64_t keys) {

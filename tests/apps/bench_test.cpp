@@ -94,7 +94,7 @@ TEST_CASE("bench ops times the operators at the model's shapes") {
     CHECK(op["cold_seconds"] > 0);
     CHECK(op["bytes"].get<double>() + op["flops"].get<double>() > 0);
   }
-  for (const char* name : {"copy", "gemm", "attend", "layer_norm + modulate", "rms_norm + rope"}) CHECK(names.contains(name));
+  for (const char* name : {"copy", "gemm", "attend", "layer_norm + modulate", "rms_norm + rope", "row: add gated"}) CHECK(names.contains(name));
   const ProgramResult table = run_longtake({"bench", "ops", "--device", "cpu", "--size", "32x32", "--repeats", "1", "--only", "gemm"});
   INFO(table.err);
   CHECK_THAT(table.out, ContainsSubstring("TFLOP/s") && ContainsSubstring("256 x 1024"));
