@@ -35,6 +35,7 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
   input.settings = request.settings;
   input.policy = request.policy;
   input.value_bytes = o.dtype == "fp32" ? 4 : 2;
+  input.fp8 = o.precision == "fp8";
   input.text_length = a.text_len > 0 ? a.text_len : 512;
   input.transformer_parameters = static_cast<double>(a.transformer_parameters);
   input.text_parameters = static_cast<double>(a.text_parameters);
