@@ -34,7 +34,8 @@ struct EnoughRows {};
 // Watches a run by its hooks: the device stands still at the end of every row, and only there.
 class RowClock {
  public:
-  RowClock(BenchResult& result, const at::Device& device, int limit) : result_(result), device_(device), limit_(limit), memory_(device) {}
+  RowClock(BenchResult& result, const at::Device& device, int limit)
+      : result_(result), device_(device), limit_(limit), memory_(device) {}
 
   void watch(GenerateHooks& hooks) {
     hooks.on_window_start = [this, before = hooks.on_window_start](const WindowSpan& window, const Schedule& schedule) {
@@ -70,8 +71,8 @@ class RowClock {
     synchronize(device_);
     BenchRow row{window_, end.row, chunks_, {}, std::chrono::duration<double>(Clock::now() - begin_).count()};
     const WorkCount all = end.stats.total(), before = result_.stats.total();
-    row.work = {all.recomputed - before.recomputed, all.reused - before.reused, all.predicted - before.predicted, all.flops - before.flops,
-                all.flops_saved - before.flops_saved};
+    row.work = {all.recomputed - before.recomputed, all.reused - before.reused, all.predicted - before.predicted,
+                all.flops - before.flops, all.flops_saved - before.flops_saved};
     result_.rows.push_back(row);
     result_.stats = end.stats;
     result_.denoise_peak_bytes = std::max(result_.denoise_peak_bytes, memory_->bytes());
@@ -89,16 +90,19 @@ class RowClock {
   Clock::time_point begin_;
 };
 
-BenchResult describe(const GenerateOptions& o, const Arguments& a, const ResolvedModel& model, const RunRequest& request, const at::Device& device) {
+BenchResult describe(const GenerateOptions& o, const Arguments& a, const ResolvedModel& model,
+                     const RunRequest& request, const at::Device& device) {
   BenchResult r;
   r.version = kVersion, r.model = model.recipe.name, r.dtype = o.dtype;
-  r.weights = a.random_weights ? fmt::format("random weights (seed {})", request.seed) : "weights from " + model.files->folder.string();
+  r.weights = a.random_weights ? fmt::format("random weights (seed {})", request.seed)
+                               : "weights from " + model.files->folder.string();
   const Machine machine = describe_machine(device);
   r.device = device.is_cpu() ? fmt::format("{} ({} threads)", machine.cpu, machine.threads) : machine.gpu;
   r.policy = o.plan.empty() ? "policy " + o.policy : "plan " + o.plan;
   r.frames = request.settings.plan.request.frames, r.height = o.size.height, r.width = o.size.width;
   r.steps = o.steps, r.ar_step = o.ar_step, r.branches = request.settings.denoise.branches();
-  for (const WindowSpan& window : request.settings.plan.windows) r.rows_planned += window_schedule(request.settings, window).rows();
+  for (const WindowSpan& window : request.settings.plan.windows)
+    r.rows_planned += window_schedule(request.settings, window).rows();
   r.memory_meaning = PeakMemory::meaning(device);
   return r;
 }
@@ -165,28 +169,34 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   result.weight_bytes = engine->transformer().weight_bytes();
   result.precision = engine->target().fp8 ? "fp8" : o.dtype;
   measure(*engine, request, a.rows, progress, result);
-  result.host_peak_bytes = std::max({peak_resident_bytes(), device.is_cpu() ? result.denoise_peak_bytes : 0, device.is_cpu() ? result.decode_peak_bytes : 0});
+  result.host_peak_bytes = std::max({peak_resident_bytes(), device.is_cpu() ? result.denoise_peak_bytes : 0,
+                                     device.is_cpu() ? result.decode_peak_bytes : 0});
   fmt::print("{}", a.json ? to_json(result).dump(2) + "\n" : to_text(result));
 }
 
 }  // namespace
 
 void add_bench_generate(CLI::App& bench) {
-  auto* verb = bench.add_subcommand("generate", "Times the generation of a video row by row, and its decoding; writes no video");
+  auto* verb =
+      bench.add_subcommand("generate", "Times the generation of a video row by row, and its decoding; writes no video");
   auto a = std::make_shared<Arguments>();
-  const auto given = add_option_flags(*verb, and_run_folder({"model", "prompt", "out", "seed", "conditioning.image", "video.crf", "video.preset",
-                                                             "run.dry_run", "run.json_log"}));
+  const auto given =
+      add_option_flags(*verb, and_run_folder({"model", "prompt", "out", "seed", "conditioning.image", "video.crf",
+                                              "video.preset", "run.dry_run", "run.json_log"}));
   add_model_config(*verb, given);
-  verb->add_flag("--random-weights", a->random_weights, "Sizes from the recipe, weights and texts at random: no files are needed");
+  verb->add_flag("--random-weights", a->random_weights,
+                 "Sizes from the recipe, weights and texts at random: no files are needed");
   add_base_seed(*verb, given, "Start of the noise, and of random weights [default: 1]");
   verb->add_option("--rows", a->rows, "Stop after so many rows of the schedule, without decoding [default: all]")
       ->type_name("ROWS")
       ->check(CLI::Range(1, 1'000'000));
   verb->add_flag("--json", a->json, "Print JSON instead of a table");
   verb->footer(
-      "Every generate option that shapes a run works here. Rows are timed when the device has finished them; decoding comes after\n"
+      "Every generate option that shapes a run works here. Rows are timed when the device has finished them; decoding "
+      "comes after\n"
       "denoising, not beside it. configs/plans holds plans whose work does not depend on a model's weights.\n"
-      "Example: longtake bench generate --model-config skyreels-v2-df-1.3b-540p --random-weights --policy causal --rows 10");
+      "Example: longtake bench generate --model-config skyreels-v2-df-1.3b-540p --random-weights --policy causal "
+      "--rows 10");
   verb->callback([given, a] { run_bench_generate(*given, *a); });
 }
 

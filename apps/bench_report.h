@@ -27,12 +27,12 @@ struct BenchResult {
   std::string precision;  // of the transformer's large products: the dtype, or fp8
   int frames = 0, height = 0, width = 0, steps = 0, ar_step = 0, branches = 0;
   int rows_planned = 0;
-  double setup_seconds = 0;       // weights and texts, on the device
-  double warmup_seconds = 0;      // a first row that does not count
-  int64_t weight_bytes = 0;       // of the transformer
+  double setup_seconds = 0;   // weights and texts, on the device
+  double warmup_seconds = 0;  // a first row that does not count
+  int64_t weight_bytes = 0;   // of the transformer
   std::vector<BenchRow> rows;
-  RunStats stats;                 // up to the last row
-  std::optional<double> decode_seconds;  // none where the run was stopped early
+  RunStats stats;                                                              // up to the last row
+  std::optional<double> decode_seconds;                                        // none where the run was stopped early
   int64_t denoise_peak_bytes = 0, decode_peak_bytes = 0, host_peak_bytes = 0;  // 0 where the system does not tell
   std::string memory_meaning;
 

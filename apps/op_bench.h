@@ -38,7 +38,8 @@ struct OpBenchSettings {
 OpTiming time_op(const OpCase& op, const OpBenchSettings& settings);
 
 // Rates, and their shares of the best hot rate among the operators called `memory_ceiling` or `compute_ceiling`.
-std::string to_text(const std::vector<OpTiming>& timings, const std::string& memory_ceiling, const std::string& compute_ceiling);
+std::string to_text(const std::vector<OpTiming>& timings, const std::string& memory_ceiling,
+                    const std::string& compute_ceiling);
 nlohmann::ordered_json to_json(const std::vector<OpTiming>& timings);
 
 }  // namespace longtake

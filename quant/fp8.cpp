@@ -16,34 +16,40 @@ namespace {
 constexpr int64_t kMultiple = 16;
 
 void check_rows(const at::Tensor& x, const at::Tensor& bias) {
-  LONGTAKE_CHECK(x.dim() == 2 && x.size(1) > 0 && x.is_contiguous() &&
-                     (x.scalar_type() == at::kFloat || x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16),
-                 "expected dense rows [n, width] of float32, float16 or bfloat16, found {} [{}]", c10::toString(x.scalar_type()),
-                 fmt::join(x.sizes(), ", "));
-  LONGTAKE_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == x.size(1) && bias.scalar_type() == x.scalar_type() &&
-                                     bias.is_contiguous() && bias.device() == x.device()),
-                 "expected a dense bias [{}] of the rows' dtype on {}", x.size(1), x.device().str());
+  LONGTAKE_CHECK(
+      x.dim() == 2 && x.size(1) > 0 && x.is_contiguous() &&
+          (x.scalar_type() == at::kFloat || x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16),
+      "expected dense rows [n, width] of float32, float16 or bfloat16, found {} [{}]", c10::toString(x.scalar_type()),
+      fmt::join(x.sizes(), ", "));
+  LONGTAKE_CHECK(
+      !bias.defined() || (bias.dim() == 1 && bias.size(0) == x.size(1) && bias.scalar_type() == x.scalar_type() &&
+                          bias.is_contiguous() && bias.device() == x.device()),
+      "expected a dense bias [{}] of the rows' dtype on {}", x.size(1), x.device().str());
 }
 
 void check_factor(const Fp8Rows& rows, const char* name) {
-  LONGTAKE_CHECK(rows.values.dim() == 2 && rows.values.scalar_type() == at::kFloat8_e4m3fn && rows.values.is_contiguous(),
-                 "expected {} as dense e4m3 rows, found {} [{}]", name, c10::toString(rows.values.scalar_type()),
-                 fmt::join(rows.values.sizes(), ", "));
-  LONGTAKE_CHECK(rows.scales.dim() == 1 && rows.scales.size(0) == rows.values.size(0) && rows.scales.scalar_type() == at::kFloat &&
-                     rows.scales.is_contiguous(),
-                 "expected {} dense float32 scales of {}, found [{}]", rows.values.size(0), name, fmt::join(rows.scales.sizes(), ", "));
+  LONGTAKE_CHECK(
+      rows.values.dim() == 2 && rows.values.scalar_type() == at::kFloat8_e4m3fn && rows.values.is_contiguous(),
+      "expected {} as dense e4m3 rows, found {} [{}]", name, c10::toString(rows.values.scalar_type()),
+      fmt::join(rows.values.sizes(), ", "));
+  LONGTAKE_CHECK(rows.scales.dim() == 1 && rows.scales.size(0) == rows.values.size(0) &&
+                     rows.scales.scalar_type() == at::kFloat && rows.scales.is_contiguous(),
+                 "expected {} dense float32 scales of {}, found [{}]", rows.values.size(0), name,
+                 fmt::join(rows.scales.sizes(), ", "));
 }
 
 void check_product(const at::Tensor& out, const Fp8Rows& x, const Fp8Rows& weight, const at::Tensor& bias) {
   check_factor(x, "the rows"), check_factor(weight, "the weight");
-  LONGTAKE_CHECK(x.values.size(1) == weight.values.size(1), "expected {} input features, found {}", weight.values.size(1), x.values.size(1));
+  LONGTAKE_CHECK(x.values.size(1) == weight.values.size(1), "expected {} input features, found {}",
+                 weight.values.size(1), x.values.size(1));
   LONGTAKE_CHECK(fits_fp8(weight.values), "expected a weight whose sizes are multiples of {}, found [{}]", kMultiple,
                  fmt::join(weight.values.sizes(), ", "));
-  LONGTAKE_CHECK(out.dim() == 2 && out.size(0) == x.values.size(0) && out.size(1) == weight.values.size(0) && out.is_contiguous() &&
-                     out.scalar_type() == at::kBFloat16,
+  LONGTAKE_CHECK(out.dim() == 2 && out.size(0) == x.values.size(0) && out.size(1) == weight.values.size(0) &&
+                     out.is_contiguous() && out.scalar_type() == at::kBFloat16,
                  "expected a dense bfloat16 result [{}, {}], found {} [{}]", x.values.size(0), weight.values.size(0),
                  c10::toString(out.scalar_type()), fmt::join(out.sizes(), ", "));
-  LONGTAKE_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.values.size(0) && bias.scalar_type() == at::kBFloat16),
+  LONGTAKE_CHECK(!bias.defined() ||
+                     (bias.dim() == 1 && bias.size(0) == weight.values.size(0) && bias.scalar_type() == at::kBFloat16),
                  "expected a bfloat16 bias [{}]", weight.values.size(0));
 }
 
@@ -91,7 +97,8 @@ void fp8_product(at::Tensor& out, const Fp8Rows& x, const Fp8Rows& weight, const
   if (out.numel() == 0) return;
   if (!out.is_cuda()) return reference::fp8_product(out, x, weight, bias);
   at::_scaled_mm_out(out, x.values, weight.values.t(), x.scales.unsqueeze(1), weight.scales.unsqueeze(0),
-                     bias.defined() ? std::optional(bias) : std::nullopt, std::nullopt, at::kBFloat16, /*use_fast_accum=*/true);
+                     bias.defined() ? std::optional(bias) : std::nullopt, std::nullopt, at::kBFloat16,
+                     /*use_fast_accum=*/true);
 }
 
 namespace reference {

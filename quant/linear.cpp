@@ -32,7 +32,8 @@ at::Tensor room_for(const at::Tensor& x, const Linear& layer) {
 
 bool Linear::to_fp8() {
   if (!fits_fp8(weight) || !at::isfinite(weight).all().item<bool>()) return false;
-  LONGTAKE_CHECK(!bias.defined() || bias.scalar_type() == at::kBFloat16, "expected a bfloat16 bias, found {}", c10::toString(bias.scalar_type()));
+  LONGTAKE_CHECK(!bias.defined() || bias.scalar_type() == at::kBFloat16, "expected a bfloat16 bias, found {}",
+                 c10::toString(bias.scalar_type()));
   Fp8Rows rows = quantise_rows(weight.contiguous());
   weight = std::move(rows.values);
   scale = std::move(rows.scales);
@@ -80,7 +81,8 @@ void Linear::gelu_into(at::Tensor& out, const at::Tensor& x) const {
   out.copy_(at::gelu(out, "tanh"));
 }
 
-void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first, const Linear& second) {
+void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first,
+                       const Linear& second) {
   if (first.in_fp8() && second.in_fp8()) {
     fp8_product(hidden, quantise_rows(x), {first.weight, first.scale}, {});
     return fp8_product(out, gelu_quantise_rows(hidden, first.bias), {second.weight, second.scale}, second.bias);

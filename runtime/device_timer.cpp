@@ -12,7 +12,8 @@ void synchronize(const at::Device& device) {
 
 struct DeviceTimer::Events {
   // The backend's default flag is the one that keeps the time.
-  explicit Events(at::DeviceType type) : begin(type, c10::EventFlag::BACKEND_DEFAULT), end(type, c10::EventFlag::BACKEND_DEFAULT) {}
+  explicit Events(at::DeviceType type)
+      : begin(type, c10::EventFlag::BACKEND_DEFAULT), end(type, c10::EventFlag::BACKEND_DEFAULT) {}
   c10::Event begin, end;
 };
 

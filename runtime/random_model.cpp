@@ -17,12 +17,13 @@ WanVae random_vae(const Recipe& recipe, const at::Device& device, uint64_t seed)
   return {source, vae_sizes(recipe)};
 }
 
-std::vector<EncodedText> random_texts(const Recipe& recipe, const std::vector<std::string>& texts, int64_t text_len, at::ScalarType dtype,
-                                      uint64_t seed) {
+std::vector<EncodedText> random_texts(const Recipe& recipe, const std::vector<std::string>& texts, int64_t text_len,
+                                      at::ScalarType dtype, uint64_t seed) {
   const int64_t width = transformer_config(recipe).text_dim;
   std::vector<EncodedText> out;
   for (const std::string& text : texts)
-    out.push_back({.context = normal(seed_of_name(seed, "text " + text), 0, {text_len, width}).to(dtype), .tokens = text_len});
+    out.push_back(
+        {.context = normal(seed_of_name(seed, "text " + text), 0, {text_len, width}).to(dtype), .tokens = text_len});
   return out;
 }
 

@@ -13,14 +13,16 @@ namespace {
 
 at::Generator generator_on(const at::Device& device, uint64_t seed) {
   if (device.is_cpu()) return at::make_generator<at::CPUGeneratorImpl>(seed);
-  at::Generator generator = at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
+  at::Generator generator =
+      at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
   generator.set_current_seed(seed);
   return generator;
 }
 
 }  // namespace
 
-RandomSource::RandomSource(uint64_t seed, at::Device device, at::ScalarType dtype) : seed_(seed), device_(device), dtype_(dtype) {}
+RandomSource::RandomSource(uint64_t seed, at::Device device, at::ScalarType dtype)
+    : seed_(seed), device_(device), dtype_(dtype) {}
 
 bool RandomSource::has(const std::string& name) const {
   fail(ExitCode::internal, "'{}' is yet to be drawn, and whether it exists is for the recipe to say", name);
@@ -38,7 +40,8 @@ at::Tensor RandomSource::take(const std::string& name, const std::vector<int64_t
   if (shape.empty() || !(weight || modulation))
     fail(ExitCode::internal, "no rule says how to draw '{}' of shape {}", name, shape_text(shape));
   const int64_t fan_in = modulation ? shape.back() : tensor.numel() / std::max<int64_t>(shape[0], 1);
-  return tensor.normal_(0, 1 / std::sqrt(static_cast<double>(fan_in)), generator_on(device_, seed_of_name(seed_, name)));
+  return tensor.normal_(0, 1 / std::sqrt(static_cast<double>(fan_in)),
+                        generator_on(device_, seed_of_name(seed_, name)));
 }
 
 }  // namespace longtake

@@ -5,10 +5,12 @@
 
 namespace longtake {
 
-// Draws each tensor on the device in the dtype it is wanted in, so that a 14B model never stands in memory twice. A tensor
-// depends on the seed, its name and the kind of device (CPU and CUDA draw different numbers), not on the order of creation.
-// Rules by name and shape (original names), by which activations keep their size through any number of layers:
-//   gains (*.gamma, 1-D *.weight)   1: normalised queries and keys give scores of unit variance, so that attention spreads
+// Draws each tensor on the device in the dtype it is wanted in, so that a 14B model never stands in memory twice. A
+// tensor depends on the seed, its name and the kind of device (CPU and CUDA draw different numbers), not on the order
+// of creation. Rules by name and shape (original names), by which activations keep their size through any number of
+// layers:
+//   gains (*.gamma, 1-D *.weight)   1: normalised queries and keys give scores of unit variance, so that attention
+//   spreads
 //                                   over most keys without being a plain mean
 //   *.bias                          0
 //   *.modulation                    normal with standard deviation 1/sqrt(last size), as a fresh model has them

@@ -43,8 +43,10 @@ __global__ void __launch_bounds__(512) quantise_rows_kernel(const QuantiseRows p
 #pragma unroll
   for (int j = 0; j < kSteps; ++j) {
     const int column = (j * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * kStep;
-    if (column < width) raw[j].load(in + column);
-    else raw[j].zero();
+    if (column < width)
+      raw[j].load(in + column);
+    else
+      raw[j].zero();
   }
   float v[kSteps][kStep], largest = 0;
 #pragma unroll
@@ -104,12 +106,18 @@ int quantise_rows(const QuantiseRows& p, Stream stream) {
     using T = decltype(value);
     const auto n = static_cast<unsigned>(threads);
     switch (steps) {
-      case 1: return launch<1, T>(p, n, stream);
-      case 2: return launch<2, T>(p, n, stream);
-      case 3: return launch<3, T>(p, n, stream);
-      case 4: return launch<4, T>(p, n, stream);
-      case 5: return launch<5, T>(p, n, stream);
-      default: return static_cast<int>(cudaErrorInvalidValue);
+      case 1:
+        return launch<1, T>(p, n, stream);
+      case 2:
+        return launch<2, T>(p, n, stream);
+      case 3:
+        return launch<3, T>(p, n, stream);
+      case 4:
+        return launch<4, T>(p, n, stream);
+      case 5:
+        return launch<5, T>(p, n, stream);
+      default:
+        return static_cast<int>(cudaErrorInvalidValue);
     }
   });
 }

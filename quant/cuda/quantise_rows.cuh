@@ -1,7 +1,7 @@
 // Rows of numbers as 8-bit floats (e4m3) with one scale each, alone or behind bias and GELU.
 //
-// Memory-bound: every value is read once and written once as a byte. One block takes a row, which it keeps in registers between the
-// search for its largest value and the rounding.
+// Memory-bound: every value is read once and written once as a byte. One block takes a row, which it keeps in registers
+// between the search for its largest value and the rounding.
 #pragma once
 
 #include "base/cuda/kernel.h"

@@ -11,8 +11,9 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 std::vector<std::string> tiny_bench(const std::vector<std::string>& more) {
-  std::vector<std::string> arguments = {"bench",   "generate", "--model-config", "demo", "--device", "cpu", "--frames", "17",
-                                        "--size",  "64x64",    "--steps",        "6",    "--chunk",  "2",   "--ar-step", "1"};
+  std::vector<std::string> arguments = {"bench",    "generate", "--model-config", "demo",  "--device", "cpu",
+                                        "--frames", "17",       "--size",         "64x64", "--steps",  "6",
+                                        "--chunk",  "2",        "--ar-step",      "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
@@ -47,16 +48,20 @@ TEST_CASE("bench generate measures every row of a model with random weights") {
 }
 
 TEST_CASE("bench generate stops after --rows and says so") {
-  const ProgramResult run = run_longtake(tiny_bench({"--random-weights", "--rows", "2", "--dtype", "bf16", "--guidance", "1"}));
+  const ProgramResult run =
+      run_longtake(tiny_bench({"--random-weights", "--rows", "2", "--dtype", "bf16", "--guidance", "1"}));
   INFO(run.err);
   REQUIRE(run.status == 0);
-  CHECK_THAT(run.out, ContainsSubstring("in 2 of 8 rows (stopped there: --rows)") && ContainsSubstring("decode: not measured") &&
-                          ContainsSubstring("random weights (seed 1)") && ContainsSubstring("bf16") && ContainsSubstring("1 branch,"));
+  CHECK_THAT(run.out, ContainsSubstring("in 2 of 8 rows (stopped there: --rows)") &&
+                          ContainsSubstring("decode: not measured") && ContainsSubstring("random weights (seed 1)") &&
+                          ContainsSubstring("bf16") && ContainsSubstring("1 branch,"));
 }
 
 TEST_CASE("bench generate replays a plan over several windows, and runs a model's own files") {
-  const ProgramResult run = run_longtake({"bench", "generate", "--device", "cpu", "--frames", "33", "--window", "17", "--overlap", "5", "--size", "32x32",
-                                          "--steps", "50", "--chunk", "2", "--plan", LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json", "--json"});
+  const ProgramResult run =
+      run_longtake({"bench", "generate", "--device", "cpu", "--frames", "33", "--window", "17", "--overlap", "5",
+                    "--size", "32x32", "--steps", "50", "--chunk", "2", "--plan",
+                    LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json", "--json"});
   INFO(run.err);
   REQUIRE(run.status == 0);
   const auto report = nlohmann::json::parse(run.out);
@@ -71,7 +76,8 @@ TEST_CASE("bench says what is wrong with its options") {
   const ProgramResult unknown = run_longtake(tiny_bench({"--polcy", "causal"}));
   CHECK(unknown.status == 2);
   CHECK_THAT(unknown.err, ContainsSubstring("did you mean '--policy'?"));
-  const ProgramResult both = run_longtake(tiny_bench({"--random-weights", "--policy", "causal", "--plan", LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json"}));
+  const ProgramResult both = run_longtake(tiny_bench({"--random-weights", "--policy", "causal", "--plan",
+                                                      LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json"}));
   CHECK(both.status == 2);
   CHECK_THAT(both.err, ContainsSubstring("exclude each other"));
   const ProgramResult files = run_longtake({"bench", "generate", "-m", "skyreels-v2-df-14b-540p"});
@@ -82,8 +88,8 @@ TEST_CASE("bench says what is wrong with its options") {
 }
 
 TEST_CASE("bench ops times the operators at the model's shapes") {
-  const ProgramResult run = run_longtake({"bench", "ops", "--model-config", "demo", "--device", "cpu", "--size", "32x32", "--window", "17", "--chunk", "5",
-                                          "--repeats", "2", "--json"});
+  const ProgramResult run = run_longtake({"bench", "ops", "--model-config", "demo", "--device", "cpu", "--size",
+                                          "32x32", "--window", "17", "--chunk", "5", "--repeats", "2", "--json"});
   INFO(run.err);
   REQUIRE(run.status == 0);
   const auto report = nlohmann::json::parse(run.out);
@@ -94,8 +100,10 @@ TEST_CASE("bench ops times the operators at the model's shapes") {
     CHECK(op["cold_seconds"] > 0);
     CHECK(op["bytes"].get<double>() + op["flops"].get<double>() > 0);
   }
-  for (const char* name : {"copy", "gemm", "attend", "layer_norm + modulate", "rms_norm + rope", "row: add gated"}) CHECK(names.contains(name));
-  const ProgramResult table = run_longtake({"bench", "ops", "--device", "cpu", "--size", "32x32", "--repeats", "1", "--only", "gemm"});
+  for (const char* name : {"copy", "gemm", "attend", "layer_norm + modulate", "rms_norm + rope", "row: add gated"})
+    CHECK(names.contains(name));
+  const ProgramResult table =
+      run_longtake({"bench", "ops", "--device", "cpu", "--size", "32x32", "--repeats", "1", "--only", "gemm"});
   INFO(table.err);
   CHECK_THAT(table.out, ContainsSubstring("TFLOP/s") && ContainsSubstring("256 x 1024"));
   CHECK_THAT(table.out, !ContainsSubstring("attend"));

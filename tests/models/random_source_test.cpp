@@ -40,10 +40,19 @@ TEST_CASE("random weights depend on seed and name alone") {
   CHECK_THROWS_AS(source.has("fps_embedding.weight"), Error);
 }
 
-TEST_CASE("activations of a deep random model stay finite, and its attention looks at many keys and not at all of them alike") {
+TEST_CASE(
+    "activations of a deep random model stay finite, and its attention looks at many keys and not at all of them "
+    "alike") {
   const at::ScalarType dtype = GENERATE(at::kFloat, at::kBFloat16);
-  const skyreels::TransformerConfig config{.dim = 256, .ffn_dim = 1024, .layers = 40, .heads = 2, .in_channels = 16, .out_channels = 16,
-                                           .text_dim = 64, .freq_dim = 256, .fps_embedding = true};
+  const skyreels::TransformerConfig config{.dim = 256,
+                                           .ffn_dim = 1024,
+                                           .layers = 40,
+                                           .heads = 2,
+                                           .in_channels = 16,
+                                           .out_channels = 16,
+                                           .text_dim = 64,
+                                           .freq_dim = 256,
+                                           .fps_embedding = true};
   RandomSource source(1, at::kCPU, dtype);
   const skyreels::Transformer transformer(source, config);
   constexpr int64_t kFrames = 3, kHeight = 4, kWidth = 6, kTokens = kFrames * kHeight * kWidth;
@@ -60,7 +69,8 @@ TEST_CASE("activations of a deep random model stay finite, and its attention loo
           const at::Tensor scores = at::einsum("qhw,khw->hqk", {q.to(at::kFloat), k.to(at::kFloat)}) / std::sqrt(128.0);
           const at::Tensor p = at::softmax(scores, -1);
           // 1 is a plain mean over all keys, 0 one key.
-          const double entropy = -(p * p.clamp_min(1e-30).log()).sum(-1).mean().item<double>() / std::log(static_cast<double>(kTokens));
+          const double entropy =
+              -(p * p.clamp_min(1e-30).log()).sum(-1).mean().item<double>() / std::log(static_cast<double>(kTokens));
           INFO("layer " << layer << ", entropy " << entropy);
           CHECK(entropy > 0.5);
           CHECK(entropy < 0.98);

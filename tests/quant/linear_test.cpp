@@ -29,7 +29,8 @@ TEST_CASE("linear layers write into a given tensor, with the tanh form of gelu w
           CHECK(test::relative_error(y, want) < test::rounding(dtype));
           y.fill_(std::numeric_limits<double>::quiet_NaN());
           layer.gelu_into(y, x);
-          CHECK(test::relative_error(y, at::gelu(want, "tanh")) < test::rounding(dtype));
+          // Off the GPU the product is rounded before gelu as well.
+          CHECK(test::relative_error(y, at::gelu(want, "tanh")) < 2 * test::rounding(dtype));
         }
 }
 

@@ -52,7 +52,8 @@ TEST_CASE("the recipes' sizes have the parameters that the published models have
 
 TEST_CASE("the demo recipe has the sizes of the demo model's files") {
   const ResolvedModel demo = resolve_model("demo", default_search());
-  const skyreels::TransformerConfig files = transformer_config(demo.require_files()), recipe = transformer_config(demo.recipe);
+  const skyreels::TransformerConfig files = transformer_config(demo.require_files()),
+                                    recipe = transformer_config(demo.recipe);
   CHECK(files.dim == recipe.dim);
   CHECK(files.ffn_dim == recipe.ffn_dim);
   CHECK(files.layers == recipe.layers);
