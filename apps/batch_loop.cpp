@@ -11,9 +11,9 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
-#include "apps/given_frames.h"
-#include "apps/scratch_folder.h"
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
+#include "apps/scratch_folder.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "base/utf8.h"
@@ -151,11 +151,12 @@ class Batch {
     const Progress clock(/*quiet=*/true);
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
+    const RunInputs inputs(o);
+    if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json());
     RunRequest request = make_request(o);
-    std::string fitted;
-    request.settings.given = load_given(o, fitted);
-    if (!fitted.empty()) progress_.note(fmt::format("{}: {}", job.name, fitted));
+    inputs.give(request.settings);
+    inputs.show(sink);
     if (engine.text(o.prompt).truncated)
       progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});
@@ -180,7 +181,7 @@ class Batch {
     record["model"] = group.model.recipe.name;
     record["weights"] = group.weights;
     record["settings"] = video_settings(job.options);
-    record["frames"] = request.settings.plan.request.frames;
+    record["frames"] = inputs.shown_frames() + sink.frame_count();
     record["device"] = engine.target().device.str();
     record["seconds"] = seconds;
     record["denoise_seconds"] = stats.denoise_seconds;

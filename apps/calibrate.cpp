@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
-#include "apps/given_frames.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "base/error.h"
 #include "base/pending_file.h"
@@ -62,8 +62,10 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   std::string note;
   RunRequest request = make_request(shared.values(), &note);
   if (request.settings.steps < 4) fail_usage("a fit needs 4 steps or more, found {}; take more --steps", request.settings.steps);
-  std::string fitted;
-  request.settings.given = load_given(shared.values(), fitted);
+  refuse_video(shared.values(), "calibrate");
+  GenerateOptions read = shared.values();
+  const RunInputs inputs(read);
+  inputs.give(request.settings);
   const int branches = request.settings.denoise.branches();
 
   const ResolvedModel model = resolve_model(shared.values().model, default_search());
@@ -74,7 +76,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   const InterruptGuard interrupt;
   Progress progress;
   JsonLog log(o.json_log);
-  for (const std::string& text : {note, fitted})
+  for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   Engine engine(model, {open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));

@@ -8,7 +8,6 @@
 #include <fstream>
 
 #include "apps/commands.h"
-#include "apps/given_frames.h"
 #include "apps/compare_run.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
@@ -130,6 +129,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
         shared.values().parity);
   shared.set({"prompt", prompts.front(), "--prompts"}, SourceLevel::flag);
   shared.set({"out", a.folder.empty() ? "." : a.folder, "--out"}, SourceLevel::flag);
+  refuse_video(shared.values(), "compare");
   Comparison c;
   c.prompts = std::move(prompts);
   c.seeds = read_seeds(a.seeds, shared.values().seed.value_or(1));
@@ -167,8 +167,9 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const c10::InferenceMode inference;
   const InterruptGuard interrupt;
   const at::Device device = open_device(o.device);
-  std::string fitted;
-  plan.given = load_given(o, fitted);
+  GenerateOptions read = o;
+  const RunInputs inputs(read);
+  plan.inputs = &inputs;
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, device);
   open_folder(plan.folder, a.overwrite);
@@ -184,7 +185,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   Progress progress;
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", c.options}, {"runs", c.planned_runs}});
-  for (const std::string& text : {note, fitted})
+  for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));

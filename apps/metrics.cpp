@@ -46,8 +46,23 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
       options.set({info.key, value.is_string() ? value.get<std::string>() : value.dump(), "metadata"},
                   SourceLevel::config);
     }
-    options.set({"video.frames", fmt::format("{}", frames), "metadata"}, SourceLevel::config);
-    return borders_of(plan_video(options.values()));
+    const nlohmann::json extends = record.value("extends", nlohmann::json::object());
+    const int64_t context = extends.value("context", int64_t{0}), shown = extends.value("frames", int64_t{0});
+    if (context < 0 || context > frames + context - shown || shown < 0 || shown >= frames) return {};
+    WindowRequest request = window_request(options.values());
+    request.given_frames = static_cast<int>(context);
+    request.frames = static_cast<int>(frames - shown + context);
+    Borders borders = borders_of(plan_windows(request));
+    if (context == 0) return borders;
+    // The model's frames begin with the context; the file shows the whole video instead, or none of it.
+    for (auto* list : {&borders.windows, &borders.chunks}) {
+      for (int64_t& frame : *list) frame += shown - context;
+      std::erase_if(*list, [&](int64_t frame) { return frame <= shown; });
+    }
+    if (shown > 0) borders.windows.insert(borders.windows.begin(), shown);
+    return borders;
+  } catch (const nlohmann::json::exception&) {
+    return {};
   } catch (const Error&) {
     return {};  // of another version, or not ours
   }

@@ -35,6 +35,7 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
   auto given = std::make_shared<GivenOptions>();
   const std::shared_ptr<std::vector<OptionAssignment>> flags(given, &given->flags);
   for (const OptionInfo& info : option_schema()) {
+    if (!info.verb.empty() && info.verb != verb.get_name()) continue;
     if (std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     // An empty group hides an option from --help; --help-all shows it.
     add_option_flag(verb, info, flags)->group(info.common ? "Options" : "");

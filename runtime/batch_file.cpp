@@ -146,6 +146,7 @@ std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const O
 void check_job(const BatchJob& job) {
   try {
     validate(job.options.values());
+    check_length(job.options);
     make_request(job.options.values());
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", job.place, error.what()));

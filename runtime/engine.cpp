@@ -15,6 +15,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   request.policy = o.plan.empty() ? choose_policy(parse_policy(o.policy), request.parity) : choose_plan(read_plan(o.plan));
   GenerateSettings& s = request.settings;
   s.plan = plan_video(o, note);
+  s.show_given = o.video.empty();
   s.height = o.size.height;
   s.width = o.size.width;
   s.steps = o.steps;

@@ -25,6 +25,8 @@ struct GenerateSettings {
   int64_t height = 0, width = 0;  // pixels, multiples of 16
   int64_t latent_channels = 16;
   at::Tensor given;  // [3, n, H, W] in [-1, 1]: the plan's given frames; undefined where there are none
+  // Off, the given frames are context alone: on_frames gets what follows them, decoded as their continuation.
+  bool show_given = true;
   int steps = 50;
   double shift = 8.0;
   int ar_step = 5;

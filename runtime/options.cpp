@@ -142,6 +142,7 @@ WindowRequest window_request(const GenerateOptions& options) {
   request.overlap_frames = options.overlap;
   request.chunk = options.chunk;
   if (!options.image.empty()) request.given_frames = 1;
+  if (!options.video.empty()) request.given_frames = options.context > 0 ? options.context : options.overlap;
   request.whole_chunks = options.parity != "none";
   request.whole_windows = options.parity == "motioncache-ref";
   return request;
@@ -150,7 +151,11 @@ WindowRequest window_request(const GenerateOptions& options) {
 WindowPlan plan_video(const GenerateOptions& options, std::string* note) {
   WindowRequest request = window_request(options);
   if (note != nullptr) note->clear();
-  if (options.duration > 0) {
+  if (!options.video.empty()) {
+    DurationFrames rounded = frames_for_duration(options.add, options.fps, request, request.given_frames);
+    request.frames = rounded.frames;
+    if (note != nullptr) *note = std::move(rounded.note);
+  } else if (options.duration > 0) {
     DurationFrames rounded = frames_for_duration(options.duration, options.fps, request);
     request.frames = rounded.frames;
     if (note != nullptr) *note = std::move(rounded.note);
@@ -158,7 +163,23 @@ WindowPlan plan_video(const GenerateOptions& options, std::string* note) {
   return plan_windows(request);
 }
 
+namespace {
+
+// What belongs to a video that is gone on from.
+void check_extension(const GenerateOptions& o) {
+  if (o.video.empty()) {
+    for (const auto& [key, set] : {std::pair{"add", o.add > 0}, {"context", o.context > 0}, {"only_new", o.only_new}})
+      if (set) fail_usage("conditioning.{} says how to go on from a video, and there is none; name one: longtake extend VIDEO", key);
+    return;
+  }
+  if (!(o.add > 0)) fail_usage("nothing says how much to add to the video; give --add SECONDS, such as --add 4");
+  if (!o.image.empty()) fail_usage("a video begins with an image or goes on from a video, not both; leave out conditioning.image");
+}
+
+}  // namespace
+
 void validate(const GenerateOptions& options) {
+  check_extension(options);
   if (!options.dry_run && options.prompt.empty())
     fail_usage("there is no prompt; say what the video shows with --prompt");
   if (!options.dry_run && options.out.empty()) fail_usage("there is no output file; name one with --out video.mp4");
@@ -173,6 +194,13 @@ void validate(const GenerateOptions& options) {
     fail_usage("run.device must be auto, cpu, cuda or cuda:N, found '{}'", printable(device));
   if (options.parity != "none" && options.history != "reencode")
     fail_usage("--parity {} needs --history reencode, as the reference does it", options.parity);
+}
+
+void check_length(const OptionSet& options) {
+  if (options.values().video.empty()) return;
+  for (const char* key : {"video.frames", "video.duration"})
+    if (const OptionSource& source = options.source(key); source.level >= SourceLevel::config)
+      fail_usage("{}: {} does not go with conditioning.video; --add says how many seconds follow it", source.where, key);
 }
 
 }  // namespace longtake

@@ -46,7 +46,11 @@ struct GenerateOptions {
   int crf = 18;
   std::string preset = "medium";
 
-  std::string image;  // a file: the first frame
+  std::string image;      // a file: the first frame
+  std::string video;      // a file: what the run goes on from
+  double add = 0;         // seconds behind it
+  int context = 0;        // of its last frames, that the model sees; 0: as many as overlap and video allow
+  bool only_new = false;  // leave its frames out of the output
 
   int steps = 50;
   double guidance = 6;
@@ -95,6 +99,7 @@ struct OptionInfo {
   bool free_on_resume = false;  // a resumed run may have another value: it changes no latents and no frames
   double min = 0, max = 0;   // integer, number, seconds; size: of each side
   std::vector<std::string> choices;
+  std::string verb;  // the one that has the flags; "": every verb that takes options
 
   std::string flag() const;     // the long one: "--model"
   std::string section() const;  // "video" of "video.frames", "" at the top
@@ -166,11 +171,15 @@ class OptionSet {
 // What parity asks of the windows, with the frame count left at the option's.
 WindowRequest window_request(const GenerateOptions& options);
 
-// The windows of the run; a duration becomes the nearest frame count that fits and `note` (where given) says so.
+// The windows of the run; a duration becomes the nearest frame count that fits and `note` (where given) says so. Where a video is gone on
+// from, the plan's frames are those of the context and the new ones.
 WindowPlan plan_video(const GenerateOptions& options, std::string* note = nullptr);
 
 // Everything that single values cannot show: prompt and output are there (unless dry_run), windows fit, the policy
 // parses, parity settings agree.
 void validate(const GenerateOptions& options);
+
+// Refuses a length (video.frames, video.duration) that was asked for where conditioning.add says it.
+void check_length(const OptionSet& options);
 
 }  // namespace longtake

@@ -56,6 +56,11 @@ OptionInfo toggle(std::string key, std::string flags, bool G::*field, std::strin
   return info;
 }
 
+OptionInfo only_in(std::string verb, OptionInfo info) {
+  info.verb = std::move(verb);
+  return info;
+}
+
 OptionInfo free_on_resume(OptionInfo info) {
   info.free_on_resume = true;
   return info;
@@ -104,6 +109,13 @@ std::vector<OptionInfo> make_schema() {
   // The file's content is compared when a run is taken up again, not its name.
   add(common(free_on_resume(text("conditioning.image", "--image", &G::image, "FILE",
                                  "A picture that the video begins with (PNG, JPEG, ...), fitted to --size"))));
+  add(common(only_in("extend", free_on_resume(text("conditioning.video", "--video", &G::video, "FILE",
+                                                   "A video to go on from, fitted to --size and --fps")))));
+  add(common(only_in("extend", ranged(OptionKind::seconds, "conditioning.add", "--add", &G::add, "SECONDS", 0, 1e6,
+                                      "How much to add, rounded to the nearest length that fits"))));
+  add(only_in("extend", integer("conditioning.context", "--context", &G::context, "FRAMES", 0, 1e6,
+                                "Last frames of the video that the model sees, 4k + 1; 0 for as many as --overlap and the video allow")));
+  add(common(only_in("extend", toggle("conditioning.only_new", "--only-new", &G::only_new, "Write the new frames alone"))));
 
   add(common(recipe(integer("sampling.steps", "--steps", &G::steps, "STEPS", 1, 1000, "Denoising steps of a chunk"))));
   add(common(recipe(number("sampling.guidance", "--guidance", &G::guidance, 1, 100,

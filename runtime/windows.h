@@ -6,7 +6,8 @@
 // skyreels_v2_infer/pipelines/diffusion_forcing_pipeline.py, long video path). A prefix that does not fill its last
 // chunk is cut there: the rest is generated again and not shown.
 //
-// The first window may start with a prefix too: frames that are given, such as an image. They are the video's first frames.
+// The first window may start with a prefix too: frames that are given, such as an image or the end of a video. They are the first of the
+// frames that are counted here.
 #pragma once
 
 #include <optional>
@@ -54,6 +55,7 @@ struct DurationFrames {
   int frames = 0;
   std::string note;
 };
-DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request);
+// `before` frames come first and do not count into the duration.
+DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request, int before = 0);
 
 }  // namespace longtake
