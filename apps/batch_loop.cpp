@@ -99,8 +99,7 @@ class Batch {
     std::set<std::string> texts;
     for (const BatchJob* job : group.jobs) {
       const RunRequest request = make_request(job->options.values());
-      texts.insert(request.prompt);
-      if (request.settings.denoise.branches() == 2) texts.insert(request.negative);
+      for (const std::string& text : request.all_texts()) texts.insert(text);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
     engine.encode({texts.begin(), texts.end()});
@@ -136,7 +135,7 @@ class Batch {
                                                           {"place", job.place},
                                                           {"error", problem},
                                                           {"exit_code", static_cast<int>(code)},
-                                                          {"prompt", job.options.values().prompt},
+                                                          {"prompt", prompt_text(job.options.values())},
                                                           {"seed", *job.options.values().seed},
                                                           {"when", now()},
                                                           {"shard", shard_text()}},
@@ -157,8 +156,8 @@ class Batch {
     RunRequest request = make_request(o);
     inputs.give(request.settings);
     inputs.show(sink);
-    if (engine.text(o.prompt).truncated)
-      progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
+    for (const std::string& prompt : request.prompts)
+      if (engine.text(prompt).truncated) progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});
     RunProgress progress(progress_, log_, request.settings, fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
     GenerateHooks hooks = progress.hooks();
@@ -174,7 +173,7 @@ class Batch {
     record["file"] = fs::relative(run_.folder.video(job.name), run_.folder.root()).string();
     record["bytes"] = fs::file_size(work);
     record["sha256"] = sha256_of_file(work);
-    record["prompt"] = o.prompt;
+    record["prompt"] = prompt_text(o);
     record["seed"] = *o.seed;
     if (job.about.is_object()) record.update(job.about);
     record["program"] = fmt::format("longtake {}", kVersion);
@@ -224,7 +223,7 @@ void run_batch(const BatchRun& run) {
     batch.plan();
     for (const Group& group : batch.groups())
       for (const BatchJob* job : group.jobs)
-        fmt::print("{}.mp4  seed {}  {}\n", job->name, *job->options.values().seed, printable(job->options.values().prompt));
+        fmt::print("{}.mp4  seed {}  {}\n", job->name, *job->options.values().seed, printable(prompt_text(job->options.values())));
     fmt::print("{} videos to make, {} done\n", batch.todo(), batch.skipped());
     return;
   }

@@ -95,7 +95,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   int clip = 0;
   for (const std::string& prompt : prompts) {
     for (const uint64_t seed : seeds) {
-      request.prompt = prompt, request.seed = seed;
+      request.prompts = {prompt}, request.seed = seed;
       RunProgress shown(progress, log, request.settings, fmt::format("clip {}/{}: ", ++clip, report.runs));
       GenerateHooks hooks = shown.hooks();
       hooks.should_stop = InterruptGuard::requested;
@@ -127,7 +127,7 @@ void add_calibrate(CLI::App& program) {
       ->expected(1)
       ->take_all();
   verb->add_option("-o,--out", a->out, "Write everything that was measured (.json)")->type_name("FILE");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed", "run.dry_run", "video.crf", "video.preset"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "policy", "plan", "seed", "run.dry_run", "video.crf", "video.preset"}));
   add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
   verb->footer("Generate options that shape a run work here; steps, shift and guidance should be those of the runs to come.\n"
                "Example: longtake calibrate -m demo -p \"a red circle moves up over grass\" --speedup 2 -o calibration.json");

@@ -249,7 +249,7 @@ void add_compare(CLI::App& program) {
       ->type_name("FILE");
   verb->add_flag("--no-warmup", a->no_warmup, "Leave out the warm-up run");
   verb->add_flag("--overwrite", a->overwrite, "Replace results in a folder that is not empty");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed"}));  // said by the options above
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "policy", "plan", "seed"}));  // said by the options above
   add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
   verb->footer(
       "Every generate option works here, and holds for all policies. An option behind a policy holds for it alone; its "

@@ -10,7 +10,7 @@ void add_extend(CLI::App& program) {
       "The video may have any size and frame rate: it is fitted to those of the model (--size, --fps).\n"
       "Example: longtake extend clip.mp4 -p \"a red circle moves from left to right over grass\" --add 4 -o longer.mp4");
   auto video = std::make_shared<std::string>();
-  verb->add_option("VIDEO", *video, "The video to go on from; with --resume it may be left out");
+  verb->add_option("VIDEO", *video, "The video to go on from; with --resume it may be left out")->type_name("");
   const auto given = add_option_flags(*verb, {"conditioning.video", "conditioning.image", "video.frames", "video.duration"});
   verb->callback([video, given] {
     if (!video->empty()) given->flags.push_back({"conditioning.video", *video, "VIDEO"});

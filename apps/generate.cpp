@@ -14,6 +14,7 @@
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "base/pending_file.h"
+#include "base/utf8.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
 #include "runtime/device.h"
@@ -33,6 +34,7 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
   const Architecture& a = model.recipe.architecture;
   PlanInput input;
   input.settings = request.settings;
+  input.prompts = request.prompts;
   input.policy = request.policy;
   input.value_bytes = o.dtype == "fp32" ? 4 : 2;
   input.text_length = a.text_len > 0 ? a.text_len : 512;
@@ -148,11 +150,10 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
     Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
     inputs.show(sink);
     progress.stage("encoding the prompt");
-    std::vector<std::string> texts{o.prompt};
-    if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);
-    engine.encode(texts);
-    if (engine.text(o.prompt).truncated)
-      progress.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect", engine.text_length()));
+    engine.encode(request.all_texts());
+    for (const std::string& prompt : request.prompts)
+      if (engine.text(prompt).truncated)
+        progress.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect", printable(prompt.substr(0, 60)), engine.text_length()));
 
     progress.stage("loading the model");
     engine.load();

@@ -71,7 +71,10 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
 Clip clip_of(at::Tensor frames, const nlohmann::json& record) {
   Clip clip{std::move(frames), "", {}};
   if (!record.is_object()) return clip;
-  if (record.contains("prompt") && record["prompt"].is_string()) clip.prompt = record["prompt"].get<std::string>();
+  // Of prompts over time, none is the whole clip's.
+  const nlohmann::json settings = record.value("settings", nlohmann::json::object());
+  const bool over_time = settings.is_object() && settings.contains("prompts") && settings["prompts"] != "";
+  if (!over_time && record.contains("prompt") && record["prompt"].is_string()) clip.prompt = record["prompt"].get<std::string>();
   clip.borders = borders_in(record, clip.frames.size(0));
   return clip;
 }

@@ -15,7 +15,10 @@ namespace longtake {
 CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags) {
   const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
   const auto take = [flags = std::move(flags), &info](const std::string& value) {
-    flags->push_back({info.key, value, info.flag()});
+    if (info.kind == OptionKind::timeline && !value.empty())
+      flags->push_back({info.key, read_text_file(value), value});  // the file's text is the value
+    else
+      flags->push_back({info.key, value, info.flag()});
     return true;
   };
   if (info.kind == OptionKind::toggle) return verb.add_flag_callback(info.flags, [take] { take("true"); }, help);

@@ -26,22 +26,27 @@ int context_of(const GenerateOptions& o, const FittedVideo& video) {
   return o.context > 0 ? o.context : static_cast<int>(longest);
 }
 
+// [3, 1, H, W]; what was done to it is added to the note.
+at::Tensor fitted_picture(const std::string& path, const FrameSize& size, const char* what, std::string& note) {
+  const at::Tensor picture = read_still(path);
+  const FrameFit fit(picture.size(0), picture.size(1), size.height, size.width);
+  if (const std::string done = fit.note(); !done.empty()) note += fmt::format("{}{} {}: {}", note.empty() ? "" : "; ", what, printable(path), done);
+  return from_frames(fit(picture.unsqueeze(0)));
+}
+
 }  // namespace
 
 RunInputs::RunInputs(GenerateOptions& o) {
-  if (!o.image.empty()) {
-    const at::Tensor picture = read_still(o.image);
-    const FrameFit fit(picture.size(0), picture.size(1), o.size.height, o.size.width);
-    if (const std::string done = fit.note(); !done.empty()) note_ = fmt::format("the image {}: {}", printable(o.image), done);
-    given_ = from_frames(fit(picture.unsqueeze(0)));
-  }
+  if (!o.image.empty()) given_ = fitted_picture(o.image, o.size, "the image", note_);
+  if (!o.end_image.empty()) end_ = fitted_picture(o.end_image, o.size, "the end image", note_);
   if (!o.video.empty()) {
     const WindowRequest request = window_request(o);
     video_ = std::make_unique<FittedVideo>(o.video, o.size.height, o.size.width, o.fps, std::max(request.given_frames, 1));
     o.context = context_of(o, *video_);
     shown_ = !o.only_new;
     given_ = from_frames(video_->last().narrow(0, video_->last().size(0) - o.context, o.context));
-    note_ = fmt::format("the video {}: {}; the model goes on from the last {}", printable(o.video), video_->note(), o.context);
+    note_ = fmt::format("the video {}: {}; the model goes on from the last {}{}{}", printable(o.video), video_->note(), o.context,
+                        note_.empty() ? "" : "; ", note_);
   }
 }
 
@@ -54,7 +59,8 @@ void RunInputs::show(VideoSink& sink) const {
 class FittedVideo {};
 
 RunInputs::RunInputs(GenerateOptions& o) {
-  if (!o.image.empty()) fail_usage("this build reads no pictures (LONGTAKE_VIDEO_IO is off): leave out --image");
+  if (!o.image.empty() || !o.end_image.empty())
+    fail_usage("this build reads no pictures (LONGTAKE_VIDEO_IO is off): leave out --image and --end-image");
   if (!o.video.empty()) fail_usage("this build reads no videos (LONGTAKE_VIDEO_IO is off): leave out conditioning.video");
 }
 
@@ -68,6 +74,7 @@ RunInputs::RunInputs(RunInputs&&) noexcept = default;
 
 void refuse_video(const GenerateOptions& o, const std::string& verb) {
   if (!o.video.empty()) fail_usage("longtake {} makes whole videos and goes on from none; leave out conditioning.video", verb);
+  if (!o.prompts.empty()) fail_usage("longtake {} has no prompts over time; leave out the key prompts and give it prompts of its own", verb);
 }
 
 }  // namespace longtake

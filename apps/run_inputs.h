@@ -1,4 +1,4 @@
-// What a run is given besides its text: a picture to begin with, or a video to go on from.
+// What a run is given besides its text: a picture to begin with, a video to go on from, a picture to lead to.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,16 +31,16 @@ class RunInputs {
   void show(VideoSink& sink) const;
 
   // Gives the frames to a run of the same options.
-  void give(GenerateSettings& settings) const { settings.given = given_; }
+  void give(GenerateSettings& settings) const { settings.given = given_, settings.end_picture = end_; }
 
  private:
   std::string note_;
-  at::Tensor given_;  // [3, n, H, W] in [-1, 1]; undefined: none
+  at::Tensor given_, end_;  // [3, n, H, W] in [-1, 1]; undefined: none
   std::unique_ptr<FittedVideo> video_;
   bool shown_ = false;  // the video
 };
 
-// Refuses a video to go on from, for verbs that make whole videos.
+// Refuses a video to go on from and prompts over time, for verbs that make whole videos of prompts of their own.
 void refuse_video(const GenerateOptions& options, const std::string& verb);
 
 }  // namespace longtake

@@ -24,7 +24,7 @@ nlohmann::ordered_json video_record(const GenerateOptions& options, const nlohma
   nlohmann::ordered_json record;
   record["program"] = "longtake";
   record["version"] = kVersion;
-  record["prompt"] = options.prompt;
+  record["prompt"] = prompt_text(options);
   record["negative"] = options.negative;
   record["seed"] = options.seed.value_or(0);
   if (!options.video.empty())

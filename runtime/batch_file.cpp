@@ -128,7 +128,7 @@ std::vector<BatchJob> parse_job_list(const std::string& text, const std::string&
   }
   // Names that were asked for come first, so that none of them is taken by one that is only made up.
   for (BatchJob& job : jobs) {
-    if (job.name.empty()) job.name = names.claim_like(name_from_prompt(job.options.values().prompt), job.place);
+    if (job.name.empty()) job.name = names.claim_like(name_from_prompt(prompt_text(job.options.values())), job.place);
     complete(job, recipes);
   }
   return jobs;

@@ -19,12 +19,15 @@ namespace longtake {
 
 // One run, resolved: what to make, and how.
 struct RunRequest {
-  std::string prompt, negative;
+  std::vector<std::string> prompts;  // one, or those that settings.texts counts
+  std::string negative;
   uint64_t seed = 0;
   bool parity = false;  // noise from LibTorch's CPU generator in the reference's order instead of our own
   int fps = 24;
   PolicyChoice policy;
   GenerateSettings settings;
+
+  std::vector<std::string> all_texts() const;  // that must be encoded
 };
 
 // The request that the options describe; a duration becomes frames, and `note` says what was rounded. The seed must be set
@@ -62,15 +65,14 @@ class Engine {
 
  private:
   BackboneFactory backbones(const RunRequest& request);
-  const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
+  const skyreels::TextKv& text_kv(const std::string& text);
 
   ResolvedModel model_;
   ModelTarget target_;
   std::map<std::string, EncodedText> texts_;
   std::optional<skyreels::Transformer> transformer_;
   std::optional<WanVae> vae_;
-  // Text keys and values of the latest prompt and negative prompt: runs in a row mostly share them.
-  std::pair<std::string, skyreels::TextKv> prompt_kv_, negative_kv_;
+  std::map<std::string, skyreels::TextKv> text_kv_;  // of the latest run: runs in a row mostly share theirs
 };
 
 }  // namespace longtake

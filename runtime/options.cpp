@@ -40,7 +40,7 @@ std::string quoted(const std::string& text) {
 
 std::string yaml_value(const GenerateOptions& options, const OptionInfo& info) {
   const std::string text = option_text(options, info);
-  return info.kind == OptionKind::text ? quoted(text) : text;
+  return info.kind == OptionKind::text || info.kind == OptionKind::timeline ? quoted(text) : text;
 }
 
 nlohmann::ordered_json json_value(const GenerateOptions& options, const OptionInfo& info) {
@@ -143,6 +143,7 @@ WindowRequest window_request(const GenerateOptions& options) {
   request.chunk = options.chunk;
   if (!options.image.empty()) request.given_frames = 1;
   if (!options.video.empty()) request.given_frames = options.context > 0 ? options.context : options.overlap;
+  request.end_picture = !options.end_image.empty();
   request.whole_chunks = options.parity != "none";
   request.whole_windows = options.parity == "motioncache-ref";
   return request;
@@ -178,10 +179,14 @@ void check_extension(const GenerateOptions& o) {
 
 }  // namespace
 
+const std::string& prompt_text(const GenerateOptions& options) { return options.prompts.empty() ? options.prompt : options.prompts; }
+
 void validate(const GenerateOptions& options) {
   check_extension(options);
-  if (!options.dry_run && options.prompt.empty())
-    fail_usage("there is no prompt; say what the video shows with --prompt");
+  if (!options.prompt.empty() && !options.prompts.empty())
+    fail_usage("prompt and prompts exclude each other: one for the whole video, or a list over time; give one of them");
+  if (!options.dry_run && prompt_text(options).empty())
+    fail_usage("there is no prompt; say what the video shows with --prompt, or with --prompts FILE over time");
   if (!options.dry_run && options.out.empty()) fail_usage("there is no output file; name one with --out video.mp4");
   if (options.resume && options.overwrite_run)
     fail_usage("--resume and --overwrite-run exclude each other: go on with the run, or begin again");
@@ -192,6 +197,8 @@ void validate(const GenerateOptions& options) {
                         std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (device != "auto" && device != "cpu" && device != "cuda" && !numbered)
     fail_usage("run.device must be auto, cpu, cuda or cuda:N, found '{}'", printable(device));
+  if (options.parity != "none" && !options.end_image.empty())
+    fail_usage("--parity {} has no --end-image: the references lose it unless chunks are single frames; leave one of them out", options.parity);
   if (options.parity != "none" && options.history != "reencode")
     fail_usage("--parity {} needs --history reencode, as the reference does it", options.parity);
 }

@@ -32,6 +32,7 @@ struct FrameSize {
 struct GenerateOptions {
   std::string model = "demo";
   std::string prompt;
+  std::string prompts;  // over time instead of the one prompt, as in timeline.h
   std::string negative;
   std::string out;
   std::optional<uint64_t> seed;  // none: drawn at random by the program, and recorded
@@ -51,6 +52,7 @@ struct GenerateOptions {
   double add = 0;         // seconds behind it
   int context = 0;        // of its last frames, that the model sees; 0: as many as overlap and video allow
   bool only_new = false;  // leave its frames out of the output
+  std::string end_image;  // a file: what the video leads to
 
   int steps = 50;
   double guidance = 6;
@@ -81,7 +83,7 @@ struct GenerateOptions {
 
 // ---- schema
 
-enum class OptionKind { text, choice, integer, number, toggle, seed, size, seconds, bytes };
+enum class OptionKind { text, timeline, choice, integer, number, toggle, seed, size, seconds, bytes };
 
 using OptionField =
     std::variant<std::string GenerateOptions::*, int GenerateOptions::*, int64_t GenerateOptions::*, double GenerateOptions::*,
@@ -174,6 +176,9 @@ WindowRequest window_request(const GenerateOptions& options);
 // The windows of the run; a duration becomes the nearest frame count that fits and `note` (where given) says so. Where a video is gone on
 // from, the plan's frames are those of the context and the new ones.
 WindowPlan plan_video(const GenerateOptions& options, std::string* note = nullptr);
+
+// The prompt, or the prompts over time as lines: what the video's metadata call its prompt.
+const std::string& prompt_text(const GenerateOptions& options);
 
 // Everything that single values cannot show: prompt and output are there (unless dry_run), windows fit, the policy
 // parses, parity settings agree.

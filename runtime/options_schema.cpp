@@ -78,6 +78,11 @@ std::vector<OptionInfo> make_schema() {
   add(common(text("model", "-m,--model", &G::model, "NAME|FOLDER",
                   "Model recipe, or a folder with a model's files; `longtake models` lists the recipes")));
   add(common(text("prompt", "-p,--prompt", &G::prompt, "TEXT", "What the video shows")));
+  OptionInfo prompts = text("prompts", "--prompts", &G::prompts, "FILE",
+                            "Prompts over time instead: a file of lines such as 0-5: a boat at sea, in seconds, the last range open (5-: ...) or up to the "
+                            "end; in YAML the lines themselves");
+  prompts.kind = OptionKind::timeline;
+  add(common(prompts));
   add(common(recipe(
       text("negative", "--negative", &G::negative, "TEXT", "What guidance steers away from; \"\" for nothing"))));
   add(common(free_on_resume(text("out", "-o,--out", &G::out, "FILE", "The mp4 file to write"))));
@@ -109,6 +114,8 @@ std::vector<OptionInfo> make_schema() {
   // The file's content is compared when a run is taken up again, not its name.
   add(common(free_on_resume(text("conditioning.image", "--image", &G::image, "FILE",
                                  "A picture that the video begins with (PNG, JPEG, ...), fitted to --size"))));
+  add(common(free_on_resume(text("conditioning.end_image", "--end-image", &G::end_image, "FILE",
+                                 "A picture that the video leads to: the frame behind its last one"))));
   add(common(only_in("extend", free_on_resume(text("conditioning.video", "--video", &G::video, "FILE",
                                                    "A video to go on from, fitted to --size and --fps")))));
   add(common(only_in("extend", ranged(OptionKind::seconds, "conditioning.add", "--add", &G::add, "SECONDS", 0, 1e6,

@@ -30,6 +30,7 @@ struct PlanInput {
   VaeSizes vae;
   int64_t text_length = 0;
   int64_t value_bytes = 4;
+  std::vector<std::string> prompts;  // over time; with one, nothing is said of them
   std::string preview;  // the policy's decisions by step (CachePolicy::preview)
 };
 

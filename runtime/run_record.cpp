@@ -141,6 +141,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
   fingerprint_part(record.model, "tokenizer", files.tokenizer);
   if (!options.image.empty()) record.inputs["conditioning.image"] = whole_fingerprint(options.image);
+  if (!options.end_image.empty()) record.inputs["conditioning.end_image"] = whole_fingerprint(options.end_image);
   if (!options.video.empty()) record.inputs["conditioning.video"] = whole_fingerprint(options.video);
   record.environment["libtorch"] = TORCH_VERSION;
   record.environment["instructions"] = at::get_cpu_capability();

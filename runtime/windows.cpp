@@ -128,6 +128,7 @@ WindowPlan plan_windows(const WindowRequest& request) {
     shown += w.frames;
     plan.windows.push_back(w);
   }
+  plan.windows.back().end_picture = request.end_picture;
   LONGTAKE_CHECK(shown == request.frames, "windows add up to {} of {} frames", shown, request.frames);
   return plan;
 }

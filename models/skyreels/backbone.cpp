@@ -18,8 +18,9 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
 }
 
 SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts,
-                                   WindowGeometry geometry, int fps_index)
-    : transformer_(transformer), texts_(std::move(texts)), geometry_(std::move(geometry)), fps_index_(fps_index) {
+                                   WindowGeometry geometry, int fps_index, std::vector<const TextKv*> prompts)
+    : transformer_(transformer), texts_(std::move(texts)), prompts_(std::move(prompts)), geometry_(std::move(geometry)),
+      fps_index_(fps_index) {
   const int64_t gh = geometry_.latent_height / 2, gw = geometry_.latent_width / 2;
   geometry_.plane = gh * gw;
   rotations_ = rope_3d(geometry_.frames(), gh, gw, transformer.config().head_width(), transformer.device());
@@ -49,6 +50,10 @@ TimeEmbedding SkyReelsBackbone::time_of(std::span<const double> timesteps) const
   return {time.e.index_select(0, index), time.E.index_select(0, index)};
 }
 
+const TextKv* SkyReelsBackbone::text_of(const WorkItem& item) const {
+  return item.branch == 0 && !prompts_.empty() ? prompts_.at(geometry_.chunks.at(item.chunk).text) : texts_.at(item.branch);
+}
+
 std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                                   KvCache& kv) const {
   LONGTAKE_CHECK(items.size() == inputs.size() && !items.empty(), "expected one input an item, found {} and {}",
@@ -58,6 +63,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     int branch;
     int64_t begin, rows;
     KeyRange keys;
+    const TextKv* text;
   };
   std::vector<Run> self_runs, text_runs;
   std::vector<int64_t> rows_of_item, tokens_per_frame;
@@ -73,7 +79,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     LONGTAKE_CHECK(rows > 0 && static_cast<int64_t>(item.timesteps.size()) == frames,
                    "expected a token set that is not empty and {} timesteps for chunk {}, found {} and {}", frames, item.chunk,
                    rows, item.timesteps.size());
-    const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
+    const at::Tensor positions = rotations_.narrow(0, geometry_.position(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       packed.push_back(inputs[i]);
       rotations.push_back(positions);
@@ -87,11 +93,11 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     if (!self_runs.empty() && self_runs.back().branch == item.branch && self_runs.back().keys == item.keys)
       self_runs.back().rows += rows;
     else
-      self_runs.push_back({item.branch, total, rows, item.keys});
-    if (!text_runs.empty() && text_runs.back().branch == item.branch)
+      self_runs.push_back({item.branch, total, rows, item.keys, nullptr});
+    if (!text_runs.empty() && text_runs.back().branch == item.branch && text_runs.back().text == text_of(item))
       text_runs.back().rows += rows;
     else
-      text_runs.push_back({item.branch, total, rows, {}});
+      text_runs.push_back({item.branch, total, rows, {}, text_of(item)});
     rows_of_item.push_back(rows);
     total += rows;
   }
@@ -123,7 +129,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     const CrossAttention cross = [&](const at::Tensor& q) {
       std::vector<at::Tensor> out;
       for (const Run& run : text_runs) {
-        const auto& [k, v] = texts_.at(run.branch)->layers.at(layer);
+        const auto& [k, v] = run.text->layers.at(layer);
         out.push_back(attend(q.narrow(0, run.begin, run.rows), k, v));
       }
       return out.size() == 1 ? out[0] : at::cat(out);

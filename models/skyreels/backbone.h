@@ -17,8 +17,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 
 class SkyReelsBackbone final : public Backbone {
  public:
-  // texts[b] belongs to branch b. The transformer and the texts must outlive the object.
-  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index);
+  // texts[b] belongs to branch b; where there are `prompts`, chunks take theirs of these instead of texts[0] (WindowGeometry::Chunk::text).
+  // The transformer and the texts must outlive the object.
+  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
+                   std::vector<const TextKv*> prompts = {});
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -31,9 +33,10 @@ class SkyReelsBackbone final : public Backbone {
 
  private:
   TimeEmbedding time_of(std::span<const double> timesteps) const;
+  const TextKv* text_of(const WorkItem& item) const;
 
   const Transformer& transformer_;
-  std::vector<const TextKv*> texts_;
+  std::vector<const TextKv*> texts_, prompts_;
   WindowGeometry geometry_;
   int fps_index_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64
