@@ -61,6 +61,7 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   if (!o.video.empty() && !o.only_new) {
     check_same_file(folder->record(), "conditioning.video", o.video, run);
     GenerateOptions read = o;
+    read.end_image.clear();  // it is in the latents
     RunInputs(read).show(sink);
   }
   const WanVae vae = load_vae(model.require_files(), device);

@@ -48,7 +48,7 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
     }
     const nlohmann::json extends = record.value("extends", nlohmann::json::object());
     const int64_t context = extends.value("context", int64_t{0}), shown = extends.value("frames", int64_t{0});
-    if (context < 0 || context > frames + context - shown || shown < 0 || shown >= frames) return {};
+    if (context < 0 || context > 1'000'000 || shown < 0 || shown >= frames) return {};
     WindowRequest request = window_request(options.values());
     request.given_frames = static_cast<int>(context);
     request.frames = static_cast<int>(frames - shown + context);

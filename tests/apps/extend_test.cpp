@@ -112,6 +112,14 @@ TEST_CASE("a video of another size and rate is fitted, and the program and the f
   const auto metrics = nlohmann::json::parse(run_longtake({"metrics", mp4}).out);
   CHECK(metrics["seams"]["windows"][0]["frame"] == 24);
 
+  // Metadata that cannot be true give no borders, and no error.
+  std::string bytes = read_bytes(mp4);
+  const size_t at = bytes.find("\"context\":17");
+  REQUIRE(at != std::string::npos);
+  write_bytes(folder / "odd.mp4", bytes.replace(at, 12, "\"context\":-7"));
+  const auto odd = nlohmann::json::parse(run_longtake({"metrics", folder / "odd.mp4"}).out);
+  CHECK(odd["seams"]["windows"].empty());
+
   // The run folder's latents again, with the video in front or without it.
   check_run({"decode", folder / "x.mp4.run", "-o", folder / "d.safetensors"}, 0, "");
   CHECK(at::equal(tensor_of(folder / "d.safetensors", "frames"), frames));
