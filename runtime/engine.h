@@ -21,12 +21,15 @@ namespace longtake {
 
 // One run, resolved: what to make, and how.
 struct RunRequest {
-  std::string prompt, negative;
+  std::vector<std::string> prompts;  // one, or those that settings.texts counts
+  std::string negative;
   uint64_t seed = 0;
   bool parity = false;  // noise from LibTorch's CPU generator in the reference's order instead of our own
   int fps = 24;
   PolicyChoice policy;
   GenerateSettings settings;
+
+  std::vector<std::string> all_texts() const;  // that must be encoded
 };
 
 // The request that the options describe; a duration becomes frames, and `note` says what was rounded. The seed must be set
@@ -70,7 +73,7 @@ class Engine {
   bool first_step_is_finite(const RunRequest& request);
   // Tries fp8 products once, and says through on_note what became of them.
   void settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note);
-  const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
+  const skyreels::TextKv& text_kv(const std::string& text);
 
   ResolvedModel model_;
   ModelTarget target_;
@@ -80,8 +83,7 @@ class Engine {
   std::optional<WanVae> vae_;
   int64_t not_in_fp8_ = 0;     // products that should be
   bool precision_settled_ = false;
-  // Text keys and values of the latest prompt and negative prompt: runs in a row mostly share them.
-  std::pair<std::string, skyreels::TextKv> prompt_kv_, negative_kv_;
+  std::map<std::string, skyreels::TextKv> text_kv_;  // of the latest run: runs in a row mostly share theirs
 };
 
 }  // namespace longtake

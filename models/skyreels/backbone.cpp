@@ -19,8 +19,9 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
 }
 
 SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts,
-                                   WindowGeometry geometry, int fps_index)
-    : transformer_(transformer), texts_(std::move(texts)), geometry_(std::move(geometry)), fps_index_(fps_index) {
+                                   WindowGeometry geometry, int fps_index, std::vector<const TextKv*> prompts)
+    : transformer_(transformer), texts_{std::move(texts), std::move(prompts)}, geometry_(std::move(geometry)),
+      fps_index_(fps_index) {
   const int64_t gh = geometry_.latent_height / 2, gw = geometry_.latent_width / 2;
   geometry_.plane = gh * gw;
   rotations_ = rope_3d(geometry_.frames(), gh, gw, transformer.config().head_width(), transformer.device());
@@ -28,7 +29,7 @@ SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<c
 
 KvShape SkyReelsBackbone::kv_shape() const {
   const auto& c = transformer_.config();
-  return {c.layers, static_cast<int64_t>(texts_.size()), geometry_.tokens(), c.heads, c.head_width()};
+  return {c.layers, static_cast<int64_t>(texts_.branches.size()), geometry_.tokens(), c.heads, c.head_width()};
 }
 
 at::Tensor SkyReelsBackbone::embed(const at::Tensor& latents) const {
@@ -60,7 +61,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
   for (size_t i = 0; i < items.size(); ++i) {
     const WorkItem& item = items[i];
     const int64_t frames = geometry_.chunks[item.chunk].frames, plane = geometry_.plane;
-    const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
+    const at::Tensor positions = rotations_.narrow(0, geometry_.position(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       packed.push_back(inputs[i]);
       rotations.push_back(positions);
@@ -99,8 +100,8 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
     };
     const CrossAttention cross = [&](const at::Tensor& q) {
       std::vector<at::Tensor> out;
-      for (const RowLayout::Run& run : layout.branches) {
-        const auto& [k, v] = texts_.at(run.branch)->layers.at(layer);
+      for (const RowLayout::Run& run : layout.texts) {
+        const auto& [k, v] = texts_.of(run).layers.at(layer);
         out.push_back(attend(q.narrow(0, run.begin, run.rows), k, v));
       }
       return out.size() == 1 ? out[0] : at::cat(out);
@@ -120,7 +121,7 @@ at::Tensor SkyReelsBackbone::step_embedding(double timestep) const {
 }
 
 double SkyReelsBackbone::flops(int64_t tokens, int64_t keys) const {
-  return transformer_flops(transformer_.config(), tokens, keys, texts_.at(0)->length, false);
+  return transformer_flops(transformer_.config(), tokens, keys, texts_.branches.at(0)->length, false);
 }
 
 double transformer_flops(const TransformerConfig& c, int64_t tokens, int64_t keys, int64_t text_length, bool text_kv) {

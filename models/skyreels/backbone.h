@@ -14,8 +14,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 
 class SkyReelsBackbone final : public Backbone {
  public:
-  // texts[b] belongs to branch b. The transformer and the texts must outlive the object.
-  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index);
+  // texts[b] belongs to branch b; where there are `prompts`, chunks take theirs of these instead of texts[0] (WindowGeometry::Chunk::text).
+  // The transformer and the texts must outlive the object.
+  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
+                   std::vector<const TextKv*> prompts = {});
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -31,7 +33,7 @@ class SkyReelsBackbone final : public Backbone {
   std::vector<at::Tensor> forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, KvCache& kv) const;
 
   const Transformer& transformer_;
-  std::vector<const TextKv*> texts_;
+  Texts texts_;
   WindowGeometry geometry_;
   int fps_index_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64

@@ -30,8 +30,8 @@ struct FusedRow::Batch {
       attention{};  // runs of equal rows and keys in different branches, to be called together
 
   // [rows] int32 on the device:
-  at::Tensor position{};   // token of the window
-  at::Tensor store_row{};  // the same, or -1 where its item does not write keys and values
+  at::Tensor position{};   // which of the rotations
+  at::Tensor store_row{};  // token of the window, or -1 where its item does not write keys and values
   at::Tensor vector{};     // which of the distinct timesteps
 
   at::Tensor modulation{};  // [layers, distinct timesteps, 6, D] float32
@@ -44,7 +44,7 @@ struct FusedRow::Batch {
   at::Tensor y{};        // [rows, D]: what is added to z next
 };
 
-FusedRow::FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
+FusedRow::FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
                    const at::Tensor& rotations, int fps_index)
     : transformer_(transformer), texts_(texts), geometry_(geometry), rotations_(rotations), fps_index_(fps_index) {
   LONGTAKE_CHECK(transformer.merged(), "expected a transformer with merged projections");
@@ -84,8 +84,9 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
     const WorkItem& item = items[i];
     const int64_t frames = geometry_.chunks[item.chunk].frames, count = batch.layout.rows_of_item[i];
     const at::Tensor index = item.tokens.indices(frames, plane, device);
-    position.push_back((index + geometry_.start(item.chunk)).to(at::kInt));
-    store_row.push_back(item.writes_kv ? position.back() : at::full_like(position.back(), -1));
+    position.push_back((index + geometry_.position(item.chunk)).to(at::kInt));
+    const at::Tensor token = (index + geometry_.start(item.chunk)).to(at::kInt);
+    store_row.push_back(item.writes_kv ? token : at::full_like(token, -1));
     vector.push_back(vector_of_frame.narrow(0, frame, frames).index_select(0, index.div(plane, "floor")).to(at::kInt));
     batch.z.narrow(0, row, count).copy_(item.tokens.is_all() ? inputs[i] : inputs[i].index_select(0, index));
     row += count;
@@ -184,8 +185,8 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
   at::Tensor q = b.queries.narrow(0, 0, rows).flatten(1);
   cross.q.into(q, b.u);
   rms_rows(q, q, cross.norm_q, transformer_.config().eps);
-  for (const RowLayout::Run& run : b.layout.branches) {
-    const auto& [k, v] = texts_[run.branch]->layers.at(layer);
+  for (const RowLayout::Run& run : b.layout.texts) {
+    const auto& [k, v] = texts_.of(run).layers.at(layer);
     const at::Tensor attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);
     cross.o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));

@@ -23,10 +23,20 @@ struct TextKv {
   int64_t length = 0;
 };
 
+// Which text the items of a row attend to.
+struct Texts {
+  std::vector<const TextKv*> branches;
+  std::vector<const TextKv*> prompts;  // of branch 0, over time; where there are any, they stand in place of branches[0]
+
+  const TextKv& of(const RowLayout::Run& run) const {
+    return run.branch == 0 && !prompts.empty() ? *prompts.at(run.text) : *branches.at(run.branch);
+  }
+};
+
 class FusedRow {
  public:
   // transformer.merged(); rotations [tokens of the window, head_width/2] complex64. Everything must outlive the object.
-  FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
+  FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
            const at::Tensor& rotations, int fps_index);
 
   // As Backbone::forward.
@@ -41,7 +51,7 @@ class FusedRow {
   void cross_attend(int64_t layer, const Batch& batch) const;
 
   const Transformer& transformer_;
-  std::span<const TextKv* const> texts_;
+  const Texts& texts_;
   const WindowGeometry& geometry_;
   const at::Tensor& rotations_;
   int fps_index_;
