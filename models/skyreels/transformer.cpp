@@ -1,11 +1,14 @@
 #include "models/skyreels/transformer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 
 #include "attention/rope.h"
 #include "base/error.h"
+#include "models/ops/residual_norm.h"
 
 namespace longtake::skyreels {
 namespace {
@@ -168,8 +171,18 @@ at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int6
   const int64_t frames = e.size(0), plane = grid_h * grid_w, C = config_.out_channels;
   LONGTAKE_CHECK(hidden.size(0) == frames * plane && frames % clips == 0, "expected {} x {} tokens, found {}", frames,
                  plane, hidden.size(0));
-  const FrameModulation m(e.unsqueeze(1) + head_modulation_.to(at::kFloat), std::vector<int64_t>(frames, plane));
-  const at::Tensor out = head_.in_float32(m.modulate(layer_norm(hidden, config_.eps), 0, 1));
+  const at::Tensor vectors = e.unsqueeze(1) + head_modulation_.to(at::kFloat);  // [frames, 2, D]: shift, scale
+  at::Tensor u;
+  if (merged()) {
+    const auto ints = at::TensorOptions().dtype(at::kInt).device(hidden.device());
+    const at::Tensor frame = at::arange(frames, ints).unsqueeze(1).expand({frames, plane}).flatten().contiguous();
+    u = at::empty(hidden.sizes(), hidden.options().dtype(at::kFloat));
+    normalize_rows(u, hidden, RowNorm::modulation(vectors, frame, 0, 1, config_.eps));
+  } else {
+    const FrameModulation m(vectors, std::vector<int64_t>(frames, plane));
+    u = m.modulate(layer_norm(hidden, config_.eps), 0, 1);
+  }
+  const at::Tensor out = head_.in_float32(u);
   // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
   const at::Tensor video = out.view({clips, frames / clips, grid_h, grid_w, 2, 2, C})
                                .permute({0, 6, 1, 2, 4, 3, 5})

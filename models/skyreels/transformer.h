@@ -62,8 +62,8 @@ class Transformer {
 
   Transformer(WeightSource& source, const TransformerConfig& config);
 
-  // Brings the weights into the form that FusedRow takes; everything else works as before. Not while they are being trained:
-  // the projections' weights become parts of new tensors.
+  // Brings the weights into the form that FusedRow takes, and the head to the fused norm; `block` works as before. Not while
+  // they are being trained: the projections' weights become parts of new tensors, and the fused norm knows no autograd.
   void merge_projections();
   bool merged() const { return modulations_.defined(); }
 

@@ -143,6 +143,29 @@ TEST_CASE("merging leaves the plain functions as they were") {
   }
 }
 
+TEST_CASE("the head after merging equals the head before") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : test_dtypes()) {
+      Fixture f(device, dtype, 48);
+      const std::vector<at::Tensor> hidden{at::randn({3 * kPlane, 48}, f.options).to(dtype),
+                                           at::randn({kPlane, 48}, f.options).to(dtype)};
+      const std::vector<std::vector<double>> timesteps{{999, 20, 500}, {700}};
+      const auto heads = [&] {
+        std::vector<at::Tensor> out;
+        for (size_t i = 0; i < hidden.size(); ++i) out.push_back(f.tiny.backbone().head(hidden[i], timesteps[i]));
+        return out;
+      };
+      const auto plain = heads();
+      f.tiny.transformer->merge_projections();
+      const auto fused = heads();
+      for (size_t i = 0; i < hidden.size(); ++i) {
+        CHECK(fused[i].sizes() == plain[i].sizes());
+        CHECK(fused[i].scalar_type() == at::kFloat);
+        CHECK(test::relative_error(fused[i], plain[i]) < 1e-5);
+      }
+    }
+}
+
 TEST_CASE("in a fused row a subset of all tokens equals the full pass bit for bit") {
   for (const auto& device : test_devices())
     for (const auto dtype : test_dtypes())
