@@ -14,8 +14,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 
 class SkyReelsBackbone final : public Backbone {
  public:
-  // texts[b] belongs to branch b. The transformer and the texts must outlive the object.
-  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index);
+  // texts[b] belongs to branch b. The transformer, the texts and `attention` must outlive the object. With `attention`, layers whose
+  // products are in fp8 attend in fp8 too, where the transformer's projections are merged.
+  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
+                   Fp8Attention* attention = nullptr);
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -34,6 +36,7 @@ class SkyReelsBackbone final : public Backbone {
   std::vector<const TextKv*> texts_;
   WindowGeometry geometry_;
   int fps_index_;
+  Fp8Attention* attention_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64
 };
 
