@@ -104,11 +104,14 @@ void Engine::settle_precision(const RunRequest& request, const std::function<voi
   };
   if (not_in_fp8_ > 0)
     note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
-  fp8_attention_ = std::make_unique<Fp8Attention>(target_.device);
-  const auto& config = transformer_->config();
-  if (const std::string& reason = fp8_attention_->try_out(config.heads, config.head_width()); !reason.empty()) {
-    note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
-    fp8_attention_.reset();
+  if (transformer_->merged()) {  // FusedRow is what attends in fp8
+    fp8_attention_ = std::make_unique<Fp8Attention>(target_.device);
+    const auto& config = transformer_->config();
+    const std::string reason = fp8_attention_->try_out(config.heads, config.head_width());
+    if (!reason.empty()) {
+      note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
+      fp8_attention_.reset();
+    }
   }
   if (first_step_is_finite(request)) return;
   note("the first step in fp8 is not finite: loading the model again in bf16");
