@@ -143,9 +143,19 @@ void Engine::settle_precision(const RunRequest& request, const std::function<voi
   };
   if (not_in_fp8_ > 0)
     note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
+  if (transformer_->merged()) {  // FusedRow is what attends in fp8
+    fp8_attention_ = std::make_unique<Fp8Attention>(target_.device);
+    const auto& config = transformer_->config();
+    const std::string reason = fp8_attention_->try_out(config.heads, config.head_width());
+    if (!reason.empty()) {
+      note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
+      fp8_attention_.reset();
+    }
+  }
   if (first_step_is_finite(request)) return;
   note("the first step in fp8 is not finite: loading the model again in bf16");
   target_.fp8 = false;
+  fp8_attention_.reset();
   load_transformer();
 }
 
@@ -165,8 +175,10 @@ BackboneFactory Engine::backbones(const RunRequest& request) {
   if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative));
   // Models with an embedding of the frame rate know 16 fps and everything else (24).
   const int fps_index = request.fps == 16 ? 0 : 1;
-  return [this, texts, prompts, fps_index](const WindowGeometry& g) {
-    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index, prompts);
+  // Compressed keys carry a bias, which attention in fp8 does not take, and compression computes with keys and values.
+  Fp8Attention* attention = request.settings.denoise.kv.compresses() ? nullptr : fp8_attention_.get();
+  return [this, texts, prompts, fps_index, attention](const WindowGeometry& g) {
+    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index, prompts, attention);
   };
 }
 
@@ -177,6 +189,13 @@ StepModel Engine::steps(const RunRequest& request) {
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
   settle_precision(request, hooks.on_note);
+  if (fp8_attention_) {
+    fp8_attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
+      if (note) note(fmt::format("cuDNN refused {}; such calls run in bf16", why));
+    };
+    if (request.settings.denoise.kv.compresses() && hooks.on_note)
+      hooks.on_note(fmt::format("attention stays in bf16 with --kv {}, and products in fp8", request.settings.denoise.kv.text));
+  }
   std::unique_ptr<CachePolicy> own;
   if (policy == nullptr) {
     own = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps(request),

@@ -3,7 +3,9 @@
 // Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
 // the transformer never stand in memory together. The transformer and the VAE are loaded by load(), or by the first run().
 //
-// With fp8 products the first run tries one chunk of its first step; where that is not finite, the model is loaded again without.
+// With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where cuDNN cannot do it, then one
+// chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
+// attention in bf16. Each of these is said once.
 #pragma once
 
 #include <map>
@@ -84,6 +86,7 @@ class Engine {
   int64_t not_in_fp8_ = 0;     // products that should be
   bool precision_settled_ = false;
   std::map<std::string, skyreels::TextKv> text_kv_;  // of the latest run: runs in a row mostly share theirs
+  std::unique_ptr<Fp8Attention> fp8_attention_;  // null where attention is in the weights' precision
 };
 
 }  // namespace longtake

@@ -151,7 +151,7 @@ std::vector<OptionInfo> make_schema() {
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
   add(choice("run.precision", "--precision", &G::precision, {"auto", "bf16", "fp8"},
              "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
-             "of compute capability 8.9 and newer"));
+             "of compute capability 8.9 and newer, with attention in 8-bit floats too from 9.0"));
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));

@@ -15,9 +15,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 class SkyReelsBackbone final : public Backbone {
  public:
   // texts[b] belongs to branch b; where there are `prompts`, chunks take theirs of these instead of texts[0] (WindowGeometry::Chunk::text).
-  // The transformer and the texts must outlive the object.
+  // With `attention`, layers whose products are in fp8 attend in fp8 too, where the transformer's projections are merged. The
+  // transformer, the texts and `attention` must outlive the object.
   SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
-                   std::vector<const TextKv*> prompts = {});
+                   std::vector<const TextKv*> prompts = {}, Fp8Attention* attention = nullptr);
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -36,6 +37,7 @@ class SkyReelsBackbone final : public Backbone {
   Texts texts_;
   WindowGeometry geometry_;
   int fps_index_;
+  Fp8Attention* attention_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64
 };
 
