@@ -243,7 +243,6 @@ Text space_punctuation(const Text& text) {
 }
 
 Text trim_ends(Text text) {
-  text = strip(text);
   const auto quote = [](char32_t c) { return c == '"' || c == '\''; };
   if (text.size() > 2 && quote(text.front()) && quote(text.back())) text = text.substr(1, text.size() - 2);
   if (!text.empty() && is_one_of(text.front(), U"'_,-:;")) text.erase(0, 1);

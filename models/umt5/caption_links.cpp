@@ -67,6 +67,26 @@ size_t match_tag(const Text& text, size_t at) {
   return kNone;
 }
 
+// The reference whose "&" is at `at`: a number, or a whole name that HTML knows. The semicolon is optional.
+size_t match_reference(const Text& text, size_t at) {
+  const bool number = at + 1 < text.size() && text[at + 1] == '#';
+  const size_t end = skip(text, at + (number ? 2 : 1), [](char32_t c) { return is_digit(c) || is_letter(c); });
+  const Text name = text.substr(at, end - at) + U';';
+  if (unescape_html(name).ends_with(U';')) return kNone;
+  return end < text.size() && text[end] == ';' ? end + 1 : end;
+}
+
+Text resolve_references(const Text& text) {
+  Text out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text[at] == '&' ? match_reference(text, at) : kNone;
+    out += end == kNone ? Text(1, text[at])
+                        : unescape_html(text.substr(at, end - at) + (text[end - 1] == ';' ? U"" : U";"));
+    at = end == kNone ? at + 1 : end;
+  }
+  return out;
+}
+
 }  // namespace
 
 Text unquote_url(const Text& text) {
@@ -109,7 +129,7 @@ Text remove_links(const Text& text, std::initializer_list<View> schemes) {
 
 Text remove_markup(const Text& text) {
   bool open = false, open_comment = false;  // one that never ends: nor does any behind it
-  return unescape_html_cautiously(replace(text, U"", [&](size_t at) {
+  return resolve_references(replace(text, U"", [&](size_t at) {
     if (open || text[at] != '<' || at + 1 >= text.size()) return kNone;
     if (match_word(text, at, U"<!--") != kNone) {
       const size_t end = open_comment ? kNone : text.find(U"-->", at + 4);

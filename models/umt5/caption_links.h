@@ -13,7 +13,7 @@ Text unquote_url(const Text& text);
 // Without these schemes ("http://" alone: the host behind it is a link of its own) and without hosts and their paths.
 Text remove_links(const Text& text, std::initializer_list<View> schemes);
 
-// Without tags, comments and declarations; references that end in a semicolon are resolved. A "<" that begins none of
+// Without tags, comments and declarations; references ("&eacute;") are resolved. A "<" that begins none of
 // these stays.
 Text remove_markup(const Text& text);
 

@@ -12,8 +12,8 @@ bool is_space(char32_t c);
 bool is_digit(char32_t c);
 bool is_letter(char32_t c);
 
-// A letter, number or underscore of any alphabet: everything that is neither ASCII punctuation nor in a Unicode block
-// of punctuation, symbols or combining marks.
+// A letter, number or underscore of any alphabet: everything that is neither ASCII punctuation nor in a Unicode block of
+// punctuation, symbols or general combining marks. (Vowel signs and other marks of single scripts count as letters.)
 bool is_word(char32_t c);
 
 // The small letter of the Latin, Greek, Cyrillic and Armenian alphabets; other characters stay.

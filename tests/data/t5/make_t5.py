@@ -1,6 +1,7 @@
 """Makes t5.safetensors and t5_io.safetensors: a tiny random T5 v1.1 encoder as the package transformers builds it, and
 what it makes of token ids; and captions.json: captions as the caption cleaner of the package diffusers cleans them when
-it runs twice.
+it runs twice. (MAGI-1's also strips white space in the middle of its rules, which can matter where a caption begins with
+something that is deleted; none of these do.)
 
     python3 make_t5.py      # needs torch, transformers 4.57, diffusers 0.36, ftfy 6.3, beautifulsoup4, safetensors
 """
@@ -66,6 +67,10 @@ CAPTIONS = [
     "emoji 🙂x1y 🙂 end",
     "50% off %zz %4",
     "https:x www:/// test.com@",
+    "click on it#12™jc6640 No.5 №7",
+    "black&white, black&and caf&eacute x &#233 &#233;",
+    "’x’ and “hi” 3x4 '",
+    "download - :3x4 ! site.com < 1,000",
 ]
 
 
