@@ -8,6 +8,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "models/magi_vae/magi_vae.h"
 
 namespace longtake {
