@@ -132,7 +132,7 @@ struct Window {
     geometry.latent_height = 68;
     geometry.latent_width = 120;
     backbone = std::make_unique<skyreels::SkyReelsBackbone>(
-        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1, fp8);
+        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1, std::vector<const skyreels::TextKv*>{}, fp8);
   }
 
   std::vector<at::Tensor> row(const TokenSet& tokens, KvCache& kv) const {
