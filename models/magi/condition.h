@@ -20,7 +20,7 @@ class Condition {
   at::Tensor embed(const at::Tensor& times) const;
 
   // One row for each of n chunks, [n, condition_dim] in the working dtype. step_sizes [n], or undefined for models that are
-  // not distilled. null_text [n] bool on the device: which of two learned rows stands for the text; captions play no part.
+  // not distilled. null_text [n], 0 or 1: which of two learned rows stands for the text; captions play no part.
   at::Tensor operator()(const at::Tensor& timesteps, const at::Tensor& step_sizes, const at::Tensor& null_text) const;
 
   int64_t weight_bytes() const;

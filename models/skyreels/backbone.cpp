@@ -73,6 +73,8 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     LONGTAKE_CHECK(rows > 0 && static_cast<int64_t>(item.timesteps.size()) == frames,
                    "expected a token set that is not empty and {} timesteps for chunk {}, found {} and {}", frames, item.chunk,
                    rows, item.timesteps.size());
+    LONGTAKE_CHECK(item.writes_kv && !item.finished && item.step_size == 0,
+                   "expected an item that writes its keys, is not finished and has no step size (chunk {})", item.chunk);
     const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       packed.push_back(inputs[i]);
@@ -102,12 +104,10 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
   for (int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
     const SelfAttention self = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
       int64_t at = 0;
-      for (size_t i = 0; i < items.size(); at += rows_of_item[i++]) {
-        if (!items[i].writes_kv) continue;
+      for (size_t i = 0; i < items.size(); at += rows_of_item[i++])
         kv.layer(layer, items[i].branch)
             .write(geometry_.start(items[i].chunk), geometry_.chunks[items[i].chunk].frames, geometry_.plane, items[i].tokens,
                    k.narrow(0, at, rows_of_item[i]), v.narrow(0, at, rows_of_item[i]));
-      }
       std::vector<at::Tensor> out;
       for (const Run& run : self_runs) {
         const KvLayer& store = kv.layer(layer, run.branch);
