@@ -27,7 +27,8 @@ class Condition {
 
  private:
   Linear in_, out_;
-  at::Tensor text_rows_;  // [2, condition_dim] float32: with text, without
+  at::Tensor frequencies_;  // of the sinusoid, [128] float32
+  at::Tensor text_rows_;    // [2, condition_dim] float32: with text, without
   at::ScalarType dtype_ = at::kFloat;
 };
 

@@ -44,8 +44,11 @@ struct Model {
     settings.steps = steps;
     return config.engine.distilled ? magi::step_size(settings, interval) : 0;
   }
-  bool agrees(const std::string& name, const at::Tensor& value, const std::string& wanted) const {
-    const double tolerance = config.engine.distilled ? 1e-4 : 1e-5;
+  // Distilled models add the sinusoid of dt, whose angles are 1000 * dt * exp(...): one unit in the last place of a float32
+  // exp, in which the reference's vector library and ours differ, turns them by 5e-4 at dt 8 and in proportion beyond.
+  // (With the reference's own values of exp, all errors here are 2e-6 or less.)
+  bool agrees(const std::string& name, const at::Tensor& value, const std::string& wanted, double dt = 8) const {
+    const double tolerance = config.engine.distilled ? 1e-4 * std::max(1.0, dt / 8) : 1e-5;
     return golden::within_norm(set + " " + name + target.name(), value, io.tensor(wanted), target.tolerance(tolerance, 3e-2));
   }
 };
@@ -140,7 +143,7 @@ void check_multi(const Model& m) {
   CHECK(stored(untouched, 0, 0, untouched.shape().tokens).abs().max().item<float>() == 0);
   if (!m.config.engine.distilled) return;
   c.dt = m.step_size(64, 1);
-  CHECK(m.agrees("multi, 64 steps", c.run(backbone, c.items("kv_range"), kv), "multi.out_num_steps_64"));
+  CHECK(m.agrees("multi, 64 steps", c.run(backbone, c.items("kv_range"), kv), "multi.out_num_steps_64", c.dt));
   for (int interval : {1, 2}) {
     c.dt = m.step_size(12, interval);
     const std::string name = fmt::format("out_num_steps_12_interval_{}", interval);
@@ -156,12 +159,13 @@ void check_cached(const Model& m) {
   KvCache kv = fresh(m, backbone);
   CHECK(m.agrees("clean chunk", clean.run(clean.backbone(), clean.items("kv_range", null_flag), kv), "cached.clean_out"));
   const int64_t tokens = backbone.geometry().chunk_tokens(0);
-  for (int64_t layer = 0; layer < kv.shape().layers; ++layer)
+  const bool taps = m.io.contains("cached.cache.layer0");
+  for (int64_t layer = 0; taps && layer < kv.shape().layers; ++layer)
     CHECK(m.agrees(fmt::format("cache of layer {}", layer), stored(kv, layer, 0, tokens), fmt::format("cached.cache.layer{}", layer)));
   auto items = c.items("kv_range");
   items.back().writes_kv = false;
   CHECK(m.agrees("cached", c.run(backbone, items, kv), "cached.out"));
-  CHECK(m.agrees("what it stored", stored(kv, 0, tokens, 2 * tokens), "cached.cache_after.layer0_chunk1"));
+  if (taps) CHECK(m.agrees("what it stored", stored(kv, 0, tokens, 2 * tokens), "cached.cache_after.layer0_chunk1"));
   CHECK(stored(kv, 0, 2 * tokens, 3 * tokens).abs().max().item<float>() == 0);
   CHECK(m.agrees("cached, second ranges", c.run(backbone, c.items("kv_range2"), kv), "cached.out2"));
 }
@@ -171,11 +175,7 @@ void check_batch(const Model& m) {
   const auto backbone = c.backbone();
   KvCache kv = fresh(m, backbone);
   auto items = c.items("kv_range", 2);
-  for (WorkItem& item : items) {
-    const int64_t start = backbone.geometry().start(item.chunk);
-    item.keys = {item.keys.begin + start, item.keys.end + start};
-    item.writes_kv = false;
-  }
+  for (WorkItem& item : items) item.writes_kv = false;
   const at::Tensor out = c.run(backbone, items, kv);
   CHECK(m.agrees("batch", at::stack(out[0].split(6, 1)), "batch.out"));
 }

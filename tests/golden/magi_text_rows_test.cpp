@@ -22,7 +22,8 @@ TEST_CASE("MAGI-1's caption rows are the reference's", "[golden]") {
     const auto tokens = magi::SpecialTokens::from(pipeline.tensor("special.caption_f64"), pipeline.tensor("special.logo_f64"),
                                                   pipeline.tensor("special.other_tokens_f64"));
     std::ifstream stream(root / set / "text_rows.json");
-    for (const auto& [name, c] : nlohmann::json::parse(stream).items()) {
+    const auto cases = nlohmann::json::parse(stream);
+    for (const auto& [name, c] : cases.items()) {
       INFO(set << " " << name);
       magi::TextSettings settings{.high_quality = false, .duration = false};
       for (const std::string on : c.at("settings")) {
