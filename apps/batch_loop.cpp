@@ -34,7 +34,7 @@ struct Group {
   std::vector<const BatchJob*> jobs;
 };
 
-std::string group_key(const GenerateOptions& o) { return o.model + '\n' + o.device + '\n' + o.dtype; }
+std::string group_key(const GenerateOptions& o) { return o.model + '\n' + o.device + '\n' + o.dtype + '\n' + o.precision; }
 
 class Batch {
  public:
@@ -95,7 +95,7 @@ class Batch {
   void make(Group& group) {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
-    Engine engine(group.model, {open_device(first.device), first.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+    Engine engine(group.model, model_target(first));
     std::set<std::string> texts;
     for (const BatchJob* job : group.jobs) {
       const RunRequest request = make_request(job->options.values());

@@ -76,7 +76,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   JsonLog log(o.json_log);
   for (const std::string& text : {note, fitted})
     if (!text.empty()) progress.note(text);
-  Engine engine(model, {open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+  Engine engine(model, model_target(o));
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));
   std::vector<std::string> texts = prompts;
   if (branches == 2) texts.push_back(request.negative);

@@ -15,6 +15,7 @@ void add_convert(CLI::App& program);
 void add_doctor(CLI::App& program);
 void add_plan(CLI::App& program);
 void add_calibrate(CLI::App& program);
+void add_bench(CLI::App& program);
 #ifdef LONGTAKE_VIDEO_IO
 void add_metrics(CLI::App& program);
 void add_batch(CLI::App& program);

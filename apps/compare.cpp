@@ -166,7 +166,8 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   const c10::InferenceMode inference;
   const InterruptGuard interrupt;
-  const at::Device device = open_device(o.device);
+  const ModelTarget target = model_target(o);
+  const at::Device device = target.device;
   std::string fitted;
   plan.given = load_given(o, fitted);
   std::optional<Lpips> lpips;
@@ -174,7 +175,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   open_folder(plan.folder, a.overwrite);
 
   c.version = kVersion, c.date = today(), c.command = command_line();
-  c.model = model.recipe.name, c.device = device.str(), c.dtype = o.dtype;
+  c.model = model.recipe.name, c.device = device.str(), c.dtype = target.fp8 ? "fp8" : o.dtype;
   c.machine = describe_machine(device), c.memory_meaning = PeakMemory::meaning(device);
   c.options = shared_options(shared);
   c.frames = windows.request.frames, c.height = o.size.height, c.width = o.size.width, c.fps = o.fps, c.steps = o.steps;
@@ -188,7 +189,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));
-  Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+  Engine engine(model, target);
   progress.stage(fmt::format("encoding {} prompt{}", c.prompts.size(), c.prompts.size() == 1 ? "" : "s"));
   const double start = progress.seconds();
   engine.encode(texts);

@@ -35,11 +35,11 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
   input.settings = request.settings;
   input.policy = request.policy;
   input.value_bytes = o.dtype == "fp32" ? 4 : 2;
+  input.fp8 = o.precision == "fp8";
   input.text_length = a.text_len > 0 ? a.text_len : 512;
   input.transformer_parameters = static_cast<double>(a.transformer_parameters);
   input.text_parameters = static_cast<double>(a.text_parameters);
   input.vae_parameters = static_cast<double>(a.vae_parameters);
-  input.vae = make_vae_sizes(96, {1, 2, 4, 4}, 2, {false, true, true});
   if (model.files) {
     const ModelFiles& files = *model.files;
     input.transformer = transformer_config(files);
@@ -52,7 +52,8 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
         make_policy(request.policy, flow_timesteps(o.steps, o.shift), steps, request.settings.denoise.branches())->preview(o.steps);
   } else {
     if (a.dim == 0) model.require_files();
-    input.transformer = {.dim = a.dim, .ffn_dim = a.ffn, .layers = a.layers, .heads = a.heads, .text_dim = a.text_dim, .freq_dim = a.freq_dim};
+    input.transformer = transformer_config(model.recipe);
+    input.vae = vae_sizes(model.recipe);
   }
   if (!note.empty()) fmt::print("{}\n", note);
   fmt::print("model: {} ({}), policy {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
@@ -127,7 +128,8 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
                     JsonLog& log) {
   const GenerateOptions& o = options.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
-  const at::Device device = open_device(o.device);
+  const ModelTarget target = model_target(o);
+  const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
   VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
   if (!o.record_plan.empty()) check_writable(o.record_plan);
@@ -145,7 +147,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   };
   try {
     const c10::InferenceMode inference;
-    Engine engine(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16});
+    Engine engine(model, target);
     progress.stage("encoding the prompt");
     std::vector<std::string> texts{o.prompt};
     if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);
@@ -238,8 +240,7 @@ void run_generate(const GivenOptions& given) {
 #ifndef LONGTAKE_VIDEO_IO
   if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
 #endif
-  if (!o.plan.empty() && options.source("policy").level >= SourceLevel::config && options.source("policy").level >= options.source("plan").level)
-    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, options.source("policy").where);
+  check_one_decider(options);
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
   if (o.dry_run) {

@@ -65,6 +65,7 @@ int run(int argc, char** argv) {
 #endif
   add_plan(program);
   add_calibrate(program);
+  add_bench(program);
   add_doctor(program);
   try {
     program.parse(argc, argv);

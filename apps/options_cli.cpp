@@ -57,6 +57,21 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
   return given;
 }
 
+std::shared_ptr<GivenOptions> add_chosen_flags(CLI::App& verb, const std::vector<std::string>& with) {
+  std::vector<std::string> without;
+  for (const OptionInfo& info : option_schema())
+    if (std::find(with.begin(), with.end(), info.key) == with.end()) without.push_back(info.key);
+  return add_option_flags(verb, without);
+}
+
+void add_model_config(CLI::App& verb, const std::shared_ptr<GivenOptions>& given) {
+  const OptionInfo& info = *find_option("model");
+  verb.add_option_function<std::string>(
+          info.flags + ",--model-config", [given](const std::string& name) { given->flags.push_back({"model", name, "--model-config"}); },
+          fmt::format("{} [{}]", info.help, option_notes(info)))
+      ->type_name(info.value_name);
+}
+
 void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help) {
   verb.add_option_function<std::string>("--seed", [given](const std::string& value) {
       if (value == "random") fail_usage("--seed must be a number here, the first of many seeds");
@@ -77,6 +92,13 @@ OptionSet resolve_options(const GivenOptions& given) {
   OptionSet options = given_options(given);
   options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
   return options;
+}
+
+void check_one_decider(const OptionSet& options) {
+  const GenerateOptions& o = options.values();
+  const OptionSource& policy = options.source("policy");
+  if (!o.plan.empty() && policy.level >= SourceLevel::config && policy.level >= options.source("plan").level)
+    fail_usage("--plan {} and policy {} ({}) exclude each other; give one of them", o.plan, o.policy, policy.where);
 }
 
 }  // namespace longtake

@@ -27,6 +27,12 @@ std::vector<std::string> and_run_folder(std::vector<std::string> keys);
 // Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
 std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 
+// The same with the keys `with` alone.
+std::shared_ptr<GivenOptions> add_chosen_flags(CLI::App& verb, const std::vector<std::string>& with);
+
+// The model under the further name --model-config, for verbs that need no more of a model than its recipe; its own key must be left out.
+void add_model_config(CLI::App& verb, const std::shared_ptr<GivenOptions>& given);
+
 // --seed with another meaning than the schema's: the start of many seeds, which must be a number.
 void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, const std::string& help);
 
@@ -35,5 +41,8 @@ OptionSet given_options(const GivenOptions& given);
 
 // The same over the model's recipe over built-in defaults; checked as far as single values go.
 OptionSet resolve_options(const GivenOptions& given);
+
+// Usage error where a plan and a policy were both asked for.
+void check_one_decider(const OptionSet& options);
 
 }  // namespace longtake

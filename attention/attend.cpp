@@ -1,10 +1,49 @@
 #include "attention/attend.h"
 
+#include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "base/cuda.h"
 #include "base/error.h"
 
 namespace longtake {
+namespace {
+
+bool prefers_cudnn(const at::Tensor& q, const at::Tensor& k) {
+  const bool narrow = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  return narrow && q.size(-1) == 128 && q.size(-2) == k.size(-2) && !(at::GradMode::is_enabled() && q.requires_grad()) &&
+         cuda::capability(q) == 90 && at::globalContext().userEnabledCuDNNSDP() && at::detail::getCUDAHooks().hasCuDNN();
+}
+
+// q [b, n, heads, width], k, v [b, rows, kv_heads, width] -> [b, n, heads, width].
+at::Tensor attend_batch(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::optional<at::Tensor>& mask) {
+  const at::Tensor Q = q.transpose(1, 2), K = k.transpose(1, 2), V = v.transpose(1, 2);
+  if (!mask && prefers_cudnn(q, k))
+    return std::get<0>(at::_scaled_dot_product_cudnn_attention(Q, K, V, {}, /*compute_log_sumexp=*/false)).transpose(1, 2);
+  const bool grouped = q.size(2) != k.size(2);
+  return at::scaled_dot_product_attention(Q, K, V, mask, 0.0, false, {}, grouped).transpose(1, 2);
+}
+
+// Views of one buffer with one shape, dense within, at equal distances: one tensor of them all; else undefined.
+at::Tensor stacked(std::span<const Sequence> sequences, at::Tensor Sequence::*part) {
+  const at::Tensor& first = sequences[0].*part;
+  const int64_t distance = (sequences[1].*part).storage_offset() - first.storage_offset();
+  if (distance <= 0) return {};
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const at::Tensor& x = sequences[i].*part;
+    if (!x.is_contiguous() || x.sizes() != first.sizes() || !x.storage().is_alias_of(first.storage()) ||
+        x.storage_offset() != first.storage_offset() + static_cast<int64_t>(i) * distance)
+      return {};
+  }
+  std::vector<int64_t> sizes = first.sizes().vec(), strides = first.strides().vec();
+  sizes.insert(sizes.begin(), static_cast<int64_t>(sequences.size()));
+  strides.insert(strides.begin(), distance);
+  return first.as_strided(sizes, strides);
+}
+
+}  // namespace
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, KeyRange keys, const at::Tensor& bias) {
   LONGTAKE_CHECK(q.dim() == 3 && k.dim() == 3 && v.dim() == 3,
@@ -20,19 +59,26 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   LONGTAKE_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == k.size(0) && bias.is_floating_point()),
                  "expected one floating-point bias for each of {} keys, found {} dimensions and {} values", k.size(0), bias.dim(),
                  bias.numel());
-  auto heads_first = [](const at::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };  // [1, heads, rows, width]
   const int64_t rows = keys.end - keys.begin;
   std::optional<at::Tensor> mask;
   if (bias.defined()) mask = bias.narrow(0, keys.begin, rows).to(q.scalar_type()).view({1, 1, 1, rows}).expand({1, 1, q.size(0), rows});
-  const bool grouped = q.size(1) != k.size(1);
-  const at::Tensor out =
-      at::scaled_dot_product_attention(heads_first(q), heads_first(k.narrow(0, keys.begin, rows)),
-                                       heads_first(v.narrow(0, keys.begin, rows)), mask, 0.0, false, {}, grouped);
-  return out.squeeze(0).transpose(0, 1);
+  return attend_batch(q.unsqueeze(0), k.narrow(0, keys.begin, rows).unsqueeze(0), v.narrow(0, keys.begin, rows).unsqueeze(0), mask)
+      .squeeze(0);
 }
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return attend(q, k, v, KeyRange{0, k.size(0)}, {});
+}
+
+std::vector<at::Tensor> attend_together(std::span<const Sequence> sequences) {
+  const bool biased = std::any_of(sequences.begin(), sequences.end(), [](const Sequence& s) { return s.bias.defined(); });
+  if (sequences.size() > 1 && !biased) {
+    const at::Tensor q = stacked(sequences, &Sequence::q), k = stacked(sequences, &Sequence::k), v = stacked(sequences, &Sequence::v);
+    if (q.defined() && k.defined() && v.defined()) return attend_batch(q, k, v, {}).unbind(0);
+  }
+  std::vector<at::Tensor> out;
+  for (const Sequence& s : sequences) out.push_back(attend(s.q, s.k, s.v, {0, s.k.size(0)}, s.bias));
+  return out;
 }
 
 }  // namespace longtake

@@ -44,7 +44,7 @@ at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
                      x.size(2) == 2 * rotations.size(1),
                  "expected x [n, heads, w] and rotations [n, w/2], found {} x {} x {} and {} x {}", x.size(0), x.size(1),
                  x.size(2), rotations.size(0), rotations.size(1));
-  const at::Tensor pairs = x.to(at::kFloat).reshape({x.size(0), x.size(1), -1, 2});
+  const at::Tensor pairs = x.to(at::kFloat).reshape({x.size(0), x.size(1), x.size(2) / 2, 2});
   return at::view_as_real(at::view_as_complex(pairs) * rotations.unsqueeze(1)).flatten(2);
 }
 

@@ -85,9 +85,13 @@ KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& d
     : shape_(shape) {
   const TokenRange tokens = held.value_or(TokenRange{0, shape.tokens});
   const auto options = at::TensorOptions().dtype(dtype).device(device);
-  const std::vector<int64_t> sizes{tokens.end - tokens.begin, shape.kv_heads, shape.head_width};
-  for (int64_t i = 0; i < shape.layers * shape.branches; ++i)
-    layers_.push_back(KvLayer{at::zeros(sizes, options), at::zeros(sizes, options), {}, tokens.begin});
+  // The branches of a layer lie in one buffer, so that one attention call can serve them (attend_together); a layer that later
+  // holds other tokens leaves it.
+  const std::vector<int64_t> sizes{shape.branches, tokens.end - tokens.begin, shape.kv_heads, shape.head_width};
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    const at::Tensor k = at::zeros(sizes, options), v = at::zeros(sizes, options);
+    for (int64_t b = 0; b < shape.branches; ++b) layers_.push_back(KvLayer{k.select(0, b), v.select(0, b), {}, tokens.begin});
+  }
 }
 
 void KvCache::grow(int64_t end) {

@@ -8,6 +8,7 @@
 #include <ATen/ops/nonzero.h>
 
 #include "base/error.h"
+#include "base/upload.h"
 
 namespace longtake {
 namespace {
@@ -61,16 +62,16 @@ at::Tensor TokenSet::indices(int64_t frames, int64_t plane, const at::Device& de
     case Kind::none: return at::empty({0}, int64_on(device));
     case Kind::all: return at::arange(frames * plane, int64_on(device));
     case Kind::columns:
-      return (at::arange(frames, int64_on(device)).unsqueeze(1) * plane + index_.to(device).unsqueeze(0)).flatten();
-    case Kind::list: return index_.to(device);
+      return (at::arange(frames, int64_on(device)).unsqueeze(1) * plane + upload(index_, device).unsqueeze(0)).flatten();
+    case Kind::list: return upload(index_, device);
   }
   return {};
 }
 
 at::Tensor TokenSet::mask(int64_t frames, int64_t plane, const at::Device& device) const {
   const at::Tensor mask = at::full({frames, plane}, is_all(), at::TensorOptions().dtype(at::kBool).device(device));
-  if (kind_ == Kind::columns) mask.index_fill_(1, index_.to(device), true);
-  if (kind_ == Kind::list) mask.view({-1}).index_fill_(0, index_.to(device), true);
+  if (kind_ == Kind::columns) mask.index_fill_(1, upload(index_, device), true);
+  if (kind_ == Kind::list) mask.view({-1}).index_fill_(0, upload(index_, device), true);
   return mask;
 }
 

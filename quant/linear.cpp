@@ -1,21 +1,101 @@
 #include "quant/linear.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_addmm_activation.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
 
 #include "base/error.h"
+#include "quant/fp8.h"
 
 namespace longtake {
+namespace {
+
+void check_into(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight) {
+  LONGTAKE_CHECK(x.dim() == 2 && x.size(1) == weight.size(1) && x.scalar_type() == weight.scalar_type(),
+                 "expected [rows, {}] of the weight's dtype, found [{}]", weight.size(1), fmt::join(x.sizes(), ", "));
+  LONGTAKE_CHECK(out.dim() == 2 && out.size(0) == x.size(0) && out.size(1) == weight.size(0) && out.is_contiguous() &&
+                     out.scalar_type() == weight.scalar_type(),
+                 "expected a dense result [{}, {}] of the weight's dtype, found [{}]", x.size(0), weight.size(0),
+                 fmt::join(out.sizes(), ", "));
+}
+
+at::Tensor room_for(const at::Tensor& x, const Linear& layer) {
+  return at::empty({x.size(0), layer.weight.size(0)}, x.options().dtype(at::kBFloat16));
+}
+
+}  // namespace
+
+bool Linear::to_fp8() {
+  if (!fits_fp8(weight) || !at::isfinite(weight).all().item<bool>()) return false;
+  LONGTAKE_CHECK(!bias.defined() || bias.scalar_type() == at::kBFloat16, "expected a bfloat16 bias, found {}",
+                 c10::toString(bias.scalar_type()));
+  Fp8Rows rows = quantise_rows(weight.contiguous());
+  weight = std::move(rows.values);
+  scale = std::move(rows.scales);
+  return true;
+}
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   LONGTAKE_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(1), "expected {} input features, found {}", weight.size(1),
                  x.size(-1));
+  if (in_fp8()) {
+    const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
+    at::Tensor out = room_for(rows, *this);
+    fp8_product(out, quantise_rows(rows), {weight, scale}, bias);
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return out.view(shape);
+  }
   return at::linear(x.to(weight.scalar_type()), weight, bias);
 }
 
 at::Tensor Linear::in_float32(const at::Tensor& x) const {
+  LONGTAKE_CHECK(!in_fp8(), "expected a layer that is not in fp8");
   LONGTAKE_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(1), "expected {} input features, found {}", weight.size(1),
                  x.size(-1));
   return at::linear(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias);
+}
+
+void Linear::into(at::Tensor& out, const at::Tensor& x) const {
+  if (in_fp8()) return fp8_product(out, quantise_rows(x.contiguous()), {weight, scale}, bias);
+  check_into(out, x, weight);
+  if (bias.defined())
+    at::addmm_out(out, bias, x, weight.t());
+  else
+    at::mm_out(out, x, weight.t());
+}
+
+void Linear::gelu_into(at::Tensor& out, const at::Tensor& x) const {
+  // On the CPU the fused operator means the other gelu (erf).
+  if (x.is_cuda() && bias.defined() && !in_fp8()) {
+    check_into(out, x, weight);
+    at::_addmm_activation_out(out, bias, x, weight.t(), 1, 1, /*use_gelu=*/true);
+    return;
+  }
+  into(out, x);
+  out.copy_(at::gelu(out, "tanh"));
+}
+
+void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first,
+                       const Linear& second) {
+  if (first.in_fp8() && second.in_fp8()) {
+    fp8_product(hidden, quantise_rows(x), {first.weight, first.scale}, {});
+    return fp8_product(out, gelu_quantise_rows(hidden, first.bias), {second.weight, second.scale}, second.bias);
+  }
+  first.gelu_into(hidden, x);
+  second.into(out, hidden);
+}
+
+at::Tensor feed_forward(const at::Tensor& x, const Linear& first, const Linear& second) {
+  if (!first.in_fp8() || !second.in_fp8()) return second(at::gelu(first(x), "tanh"));
+  at::Tensor hidden = room_for(x, first), out = room_for(x, second);
+  feed_forward_into(out, hidden, x, first, second);
+  return out;
 }
 
 }  // namespace longtake

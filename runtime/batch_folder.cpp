@@ -84,6 +84,7 @@ ordered_json video_settings(const OptionSet& options) {
   ordered_json settings = options.to_json();
   settings.erase("out");
   settings["run"] = ordered_json::object({{"dtype", options.values().dtype}});
+  if (options.values().precision != "auto") settings["run"]["precision"] = options.values().precision;
   return settings;
 }
 

@@ -38,7 +38,7 @@ class WindowLoop {
       compute(row);
       if (hooks_.on_row) hooks_.on_row(row, schedule_.rows());
       if (!hooks_.on_row_end) continue;
-      RowEnd end{row, schedule_.rows(), {}, latents_, [this, row] { return state(row); }};
+      RowEnd end{row, schedule_.rows(), {}, latents_, [this, row] { return state(row); }, stats_};
       for (int c = schedule_.ready_chunks(); c < schedule_.chunks(); ++c)
         if (schedule_.last_row(c) == row) end.finished.push_back(c);
       hooks_.on_row_end(end);

@@ -41,6 +41,7 @@ struct RowEnd {
   std::vector<int> finished;       // chunks that it brought to their last step, ascending
   const at::Tensor& latents;       // [C, F, h, w] of the window as they stand
   std::function<State()> state;    // all that denoise_window needs to go on behind this row
+  const RunStats& stats;           // of the run up to here
 };
 
 struct DenoiseHooks {

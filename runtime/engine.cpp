@@ -1,7 +1,11 @@
 #include "runtime/engine.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/isfinite.h>
+
 #include "base/error.h"
 #include "cache/plan_text.h"
+#include "runtime/random_model.h"
 
 namespace longtake {
 
@@ -36,8 +40,9 @@ StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> emb
   return {std::move(embedding), recipe.architecture.distance == "linear" ? DistanceRule::linear : DistanceRule::polynomial, dim};
 }
 
-Engine::Engine(ResolvedModel model, const ModelTarget& target) : model_(std::move(model)), target_(target) {
-  model_.require_files();
+Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed)
+    : model_(std::move(model)), target_(target), random_seed_(random_seed) {
+  if (!random_seed_) model_.require_files();
 }
 
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
@@ -47,7 +52,8 @@ void Engine::encode(const std::vector<std::string>& texts) {
   for (const std::string& text : texts)
     if (!texts_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
   if (unknown.empty()) return;
-  std::vector<EncodedText> encoded = encode_texts(model_.require_files(), unknown, text_length(), target_);
+  std::vector<EncodedText> encoded = random_seed_ ? random_texts(model_.recipe, unknown, text_length(), target_.dtype, *random_seed_)
+                                                  : encode_texts(model_.require_files(), unknown, text_length(), target_);
   // In host memory: the texts of a large batch would fill a GPU (4 MB each in bf16), and a run needs two of them.
   for (size_t i = 0; i < unknown.size(); ++i) {
     encoded[i].context = encoded[i].context.cpu();
@@ -63,8 +69,45 @@ const EncodedText& Engine::text(const std::string& text) const {
 
 void Engine::load() {
   if (loaded()) return;
-  transformer_.emplace(load_transformer(model_.require_files(), target_));
-  vae_.emplace(load_vae(model_.require_files(), target_.device));
+  load_transformer();
+  vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_) : load_vae(model_.require_files(), target_.device));
+}
+
+void Engine::load_transformer() {
+  transformer_.reset();  // two of them may not fit
+  transformer_.emplace(random_seed_ ? random_transformer(model_.recipe, target_, *random_seed_)
+                                    : longtake::load_transformer(model_.require_files(), target_));
+  not_in_fp8_ = fit_to_target(*transformer_, target_);
+}
+
+bool Engine::first_step_is_finite(const RunRequest& request) {
+  const auto backbone = backbones(request)(window_geometry(request.settings, request.settings.plan.windows.front()));
+  const WindowGeometry& g = backbone->geometry();
+  const at::Tensor latents = normal(request.seed, noise_stream(NoiseKind::latents, 0),
+                                    {request.settings.latent_channels, g.chunks[0].frames, g.latent_height, g.latent_width})
+                                 .to(target_.device);
+  const at::Tensor embedded = backbone->embed(latents);
+  const std::vector<double> timesteps(g.chunks[0].frames, flow_timesteps(request.settings.steps, request.settings.shift).front());
+  const WorkItem item{.timesteps = timesteps, .keys = {0, g.chunk_tokens(0)}};
+  KvCache kv(backbone->kv_shape(), embedded.scalar_type(), target_.device, TokenRange{0, 0});
+  kv.grow(item.keys.end);
+  const at::Tensor velocity = backbone->head(backbone->forward({&item, 1}, {&embedded, 1}, kv).front(), timesteps);
+  return at::isfinite(velocity).all().item<bool>();
+}
+
+void Engine::settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note) {
+  if (precision_settled_ || !target_.fp8) return;
+  precision_settled_ = true;
+  load();
+  const auto note = [&](const std::string& text) {
+    if (on_note) on_note(text);
+  };
+  if (not_in_fp8_ > 0)
+    note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
+  if (first_step_is_finite(request)) return;
+  note("the first step in fp8 is not finite: loading the model again in bf16");
+  target_.fp8 = false;
+  load_transformer();
 }
 
 const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {
@@ -89,6 +132,7 @@ StepModel Engine::steps(const RunRequest& request) {
 }
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
+  settle_precision(request, hooks.on_note);
   std::unique_ptr<CachePolicy> own;
   if (policy == nullptr) {
     own = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps(request),

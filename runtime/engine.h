@@ -2,6 +2,8 @@
 //
 // Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
 // the transformer never stand in memory together. The transformer and the VAE are loaded by load(), or by the first run().
+//
+// With fp8 products the first run tries one chunk of its first step; where that is not finite, the model is loaded again without.
 #pragma once
 
 #include <map>
@@ -36,7 +38,9 @@ StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> emb
 
 class Engine {
  public:
-  Engine(ResolvedModel model, const ModelTarget& target);
+  // The model's files, which must be there; or with `random_seed` its recipe's sizes with random weights and texts
+  // (random_model.h), for measurements.
+  Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed = std::nullopt);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -55,20 +59,27 @@ class Engine {
   RunStats run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr, CachePolicy* policy = nullptr);
 
   const ResolvedModel& model() const { return model_; }
-  const ModelTarget& target() const { return target_; }
+  const ModelTarget& target() const { return target_; }  // as it is: fp8 is false once it was given up
   int64_t text_length() const;  // tokens of a prompt that the model reads
   const skyreels::Transformer& transformer() const { return *transformer_; }
   const WanVae& vae() const { return *vae_; }
 
  private:
   BackboneFactory backbones(const RunRequest& request);
+  void load_transformer();
+  bool first_step_is_finite(const RunRequest& request);
+  // Tries fp8 products once, and says through on_note what became of them.
+  void settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note);
   const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
 
   ResolvedModel model_;
   ModelTarget target_;
+  std::optional<uint64_t> random_seed_;
   std::map<std::string, EncodedText> texts_;
   std::optional<skyreels::Transformer> transformer_;
   std::optional<WanVae> vae_;
+  int64_t not_in_fp8_ = 0;     // products that should be
+  bool precision_settled_ = false;
   // Text keys and values of the latest prompt and negative prompt: runs in a row mostly share them.
   std::pair<std::string, skyreels::TextKv> prompt_kv_, negative_kv_;
 };

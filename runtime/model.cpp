@@ -1,15 +1,17 @@
 #include "runtime/model.h"
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/empty.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/cuda.h"
 #include "base/error.h"
 #include "models/umt5/encoder.h"
 #include "models/umt5/tokenizer.h"
 #include "models/weights/checkpoint_source.h"
 #include "models/weights/names.h"
+#include "runtime/device.h"
 
 namespace longtake {
 namespace {
@@ -39,6 +41,27 @@ CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
 }
 
 }  // namespace
+
+ModelTarget model_target(const GenerateOptions& o) {
+  const bool fp8 = o.precision == "fp8";
+  if (o.precision != "auto" && o.dtype != "bf16") fail_usage("--precision {} needs --dtype bf16, found {}; leave one of them out", o.precision, o.dtype);
+  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16, fp8};
+  if (!fp8) return target;
+  if (!target.device.is_cuda())
+    fail_usage("--precision fp8 needs a GPU of compute capability 8.9 or newer, and this run is on the CPU; leave out --precision");
+  if (!cuda::built()) fail_usage("--precision fp8 needs a build with CUDA kernels; configure with -DLONGTAKE_CUDA=ON, or leave out --precision");
+  const int capability = cuda::capability(at::empty({0}, at::TensorOptions().device(target.device)));
+  if (capability < 89)
+    fail_usage("--precision fp8 needs a GPU of compute capability 8.9 or newer, and this one has {}.{}; leave out --precision", capability / 10,
+               capability % 10);
+  return target;
+}
+
+int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& target) {
+  // On the CPU the weights stay views of the file.
+  if (target.device.is_cuda() && cuda::built()) transformer.merge_projections();
+  return target.fp8 ? transformer.to_fp8() : 0;
+}
 
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target) {
   CheckpointSource source = open_transformer(files, target);
@@ -76,6 +99,24 @@ skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
 }
 
 VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, at::kCPU)); }
+
+skyreels::TransformerConfig transformer_config(const Recipe& recipe) {
+  const Architecture& a = recipe.architecture;
+  if (a.dim == 0 || a.ffn == 0 || a.layers == 0 || a.heads == 0 || a.text_dim == 0 || a.freq_dim == 0 || a.dim % a.heads != 0)
+    fail_file("the recipe of {} does not give the transformer's sizes; name one that does (longtake models lists them)", recipe.name);
+  const VaeSizes vae = vae_sizes(recipe);
+  return {.dim = a.dim, .ffn_dim = a.ffn, .layers = a.layers, .heads = a.heads, .in_channels = vae.z_dim, .out_channels = vae.z_dim,
+          .text_dim = a.text_dim, .freq_dim = a.freq_dim, .fps_embedding = a.fps_embedding};
+}
+
+VaeSizes vae_sizes(const Recipe& recipe) {
+  const Architecture& a = recipe.architecture;
+  if (a.vae_stages.empty() || a.vae_blocks == 0)
+    fail_file("the recipe of {} does not give the VAE's sizes; name one that does (longtake models lists them)", recipe.name);
+  std::vector<int64_t> multipliers;
+  for (const int64_t channels : a.vae_stages) multipliers.push_back(channels / a.vae_stages[0]);
+  return make_vae_sizes(a.vae_stages[0], multipliers, a.vae_blocks, {false, true, true});
+}
 
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index) {
   CheckpointSource source = open_transformer(files, {});

@@ -17,10 +17,18 @@ namespace longtake {
 struct ModelTarget {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  bool fp8 = false;  // the transformer's large products in 8-bit floats (quant/fp8.h); needs bfloat16 and a device that can
 };
 
+// The device opened and the precision checked. Errors: usage (also a precision that the device or this build does not have), bad_file
+// as open_device.
+ModelTarget model_target(const GenerateOptions& options);
+
+// Brings a new transformer into the form that its device computes with. Returns how many products could not be brought to fp8.
+int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& target);
+
 // Strict: a missing or misshapen tensor is an Error (bad_file) that names it. Files are memory-mapped and converted one tensor
-// at a time.
+// at a time. Still to be fitted to the target.
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target);
 // In float32 whatever the transformer's dtype, as it is published and as Diffusers runs it: it is small, and a re-encoded overlap keeps
 // its detail.
@@ -39,6 +47,9 @@ std::vector<EncodedText> encode_texts(const ModelFiles& files, const std::vector
 // Sizes from the files' headers alone, for plans.
 skyreels::TransformerConfig transformer_config(const ModelFiles& files);
 VaeSizes vae_sizes(const ModelFiles& files);
+// The same from a recipe. Errors: bad_file where it does not give the sizes.
+skyreels::TransformerConfig transformer_config(const Recipe& recipe);
+VaeSizes vae_sizes(const Recipe& recipe);
 // The conditioning vector of a timestep, from the few tensors that make it; float32 on the CPU.
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index);
 double parameters_in(const std::filesystem::path& checkpoint);

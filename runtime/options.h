@@ -61,6 +61,7 @@ struct GenerateOptions {
 
   std::string device = "auto";
   std::string dtype = "bf16";
+  std::string precision = "auto";
   int decode_latents = 5;
   int threads = 0;
   std::string json_log;

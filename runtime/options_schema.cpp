@@ -130,6 +130,9 @@ std::vector<OptionInfo> make_schema() {
 
   add(common(text("run.device", "--device", &G::device, "auto|cpu|cuda[:N]", "Where to compute")));
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
+  add(choice("run.precision", "--precision", &G::precision, {"auto", "bf16", "fp8"},
+             "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
+             "of compute capability 8.9 and newer"));
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));

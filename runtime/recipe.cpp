@@ -72,6 +72,16 @@ FileLayout read_layout(const YamlEntry& entry, const std::string& origin) {
   return layout;
 }
 
+// Channels of the VAE's stages: each is a multiple of the first.
+std::vector<int64_t> stages(const YamlEntry& entry) {
+  if (!entry.value.IsSequence()) entry.fail_expected(entry.key, "a list of numbers");
+  std::vector<int64_t> out;
+  for (const auto& item : entry.value) out.push_back(integer(YamlEntry{entry.key, item, entry.place}, entry.key));
+  if (out.size() != 4 || std::any_of(out.begin(), out.end(), [&](int64_t n) { return n < out[0] || out[0] == 0 || n % out[0] != 0; }))
+    fail_usage("{}: {} must be four numbers of channels, multiples of the first, found {}", entry.place, entry.key, fmt::join(out, ", "));
+  return out;
+}
+
 Architecture read_architecture(const YamlEntry& entry, const std::string& origin) {
   Architecture a;
   const std::map<std::string, int64_t Architecture::*> sizes = {
@@ -82,10 +92,11 @@ Architecture read_architecture(const YamlEntry& entry, const std::string& origin
       {"freq_dim", &Architecture::freq_dim},
       {"text_dim", &Architecture::text_dim},
       {"text_len", &Architecture::text_len},
+      {"vae_blocks", &Architecture::vae_blocks},
       {"transformer_parameters", &Architecture::transformer_parameters},
       {"text_parameters", &Architecture::text_parameters},
       {"vae_parameters", &Architecture::vae_parameters}};
-  std::vector<std::string> known = {"family", "fps_embedding", "distance"};
+  std::vector<std::string> known = {"family", "fps_embedding", "distance", "vae_stages"};
   for (const auto& [key, member] : sizes) known.push_back(key);
   for (const YamlEntry& value : section(entry, origin)) {
     if (value.key == "family") {
@@ -94,6 +105,8 @@ Architecture read_architecture(const YamlEntry& entry, const std::string& origin
       a.distance = value.scalar(value.key);
       if (a.distance != "polynomial" && a.distance != "linear")
         fail_usage("{}: distance must be polynomial or linear, found '{}'", value.place, printable(a.distance));
+    } else if (value.key == "vae_stages") {
+      a.vae_stages = stages(value);
     } else if (value.key == "fps_embedding") {
       const std::string text = value.scalar(value.key);
       if (text != "true" && text != "false") fail_usage("{}: {} must be true or false", value.place, value.key);

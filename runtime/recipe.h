@@ -27,6 +27,8 @@ struct Architecture {
   int64_t dim = 0, ffn = 0, heads = 0, layers = 0, freq_dim = 0, text_dim = 0, text_len = 0;
   bool fps_embedding = false;
   std::string distance;  // polynomial | linear: how step changes become MotionCache's distances; empty: polynomial
+  std::vector<int64_t> vae_stages;  // channels of the VAE's four stages, the one at full resolution first; empty: unknown
+  int64_t vae_blocks = 0;           // residual blocks of an encoder stage
   int64_t transformer_parameters = 0, text_parameters = 0, vae_parameters = 0;
 };
 

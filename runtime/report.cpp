@@ -92,6 +92,10 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const double branches = s.denoise.branches();
   MemoryPlan m;
   m.transformer = input.transformer_parameters * bytes;
+  if (input.fp8) {
+    const double layers = std::max<double>(static_cast<double>(input.transformer.layers) - 2, 0);
+    m.transformer -= layers * (6 * dim * dim + 2 * dim * static_cast<double>(input.transformer.ffn_dim)) * (bytes - 1);
+  }
   m.text_encoder = input.text_parameters * bytes;
   m.vae = input.vae_parameters * 4;  // always float32
   int64_t tokens = 0, row_tokens = 0, kv_tokens = 0;

@@ -30,6 +30,7 @@ struct PlanInput {
   VaeSizes vae;
   int64_t text_length = 0;
   int64_t value_bytes = 4;
+  bool fp8 = false;     // the products that Transformer::to_fp8 brings there
   std::string preview;  // the policy's decisions by step (CachePolicy::preview)
 };
 

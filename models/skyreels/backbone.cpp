@@ -5,7 +5,8 @@
 
 #include "attention/attend.h"
 #include "attention/rope.h"
-#include "base/error.h"
+#include "base/upload.h"
+#include "models/skyreels/row_layout.h"
 
 namespace longtake::skyreels {
 
@@ -35,46 +36,30 @@ at::Tensor SkyReelsBackbone::embed(const at::Tensor& latents) const {
 }
 
 TimeEmbedding SkyReelsBackbone::time_of(std::span<const double> timesteps) const {
-  // Frames of a chunk nearly always share their timestep: embed each distinct one once.
-  std::vector<double> distinct;
-  std::vector<int64_t> row;
-  for (double t : timesteps) {
-    const auto found = std::find(distinct.begin(), distinct.end(), t);
-    row.push_back(found - distinct.begin());
-    if (found == distinct.end()) distinct.push_back(t);
-  }
-  const TimeEmbedding time =
-      transformer_.time_embed(at::tensor(distinct, at::TensorOptions().dtype(at::kDouble)), fps_index_);
-  const at::Tensor index = at::tensor(row, at::TensorOptions().dtype(at::kLong)).to(transformer_.device());
+  const DistinctTimesteps distinct(timesteps);
+  const at::Device device = transformer_.device();
+  const TimeEmbedding time = transformer_.time_embed(
+      upload(at::tensor(distinct.values, at::TensorOptions().dtype(at::kDouble)), device), fps_index_);
+  const at::Tensor index = upload(at::tensor(distinct.index, at::TensorOptions().dtype(at::kLong)), device);
   return {time.e.index_select(0, index), time.E.index_select(0, index)};
 }
 
 std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                                   KvCache& kv) const {
-  LONGTAKE_CHECK(items.size() == inputs.size() && !items.empty(), "expected one input an item, found {} and {}",
-                 items.size(), inputs.size());
-  // Packed rows: item after item. Runs are neighbouring items that one attention call can serve.
-  struct Run {
-    int branch;
-    int64_t begin, rows;
-    KeyRange keys;
-  };
-  std::vector<Run> self_runs, text_runs;
-  std::vector<int64_t> rows_of_item, tokens_per_frame;
+  if (!transformer_.merged()) return forward_plain(items, inputs, kv);
+  return FusedRow(transformer_, texts_, geometry_, rotations_, fps_index_).forward(items, inputs, kv);
+}
+
+std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
+                                                        KvCache& kv) const {
+  const RowLayout layout(items, inputs, geometry_);
+  const std::vector<int64_t>& rows_of_item = layout.rows_of_item;
+  std::vector<int64_t> tokens_per_frame;
   std::vector<double> timesteps;
   std::vector<at::Tensor> packed, rotations;
-  int64_t total = 0;
   for (size_t i = 0; i < items.size(); ++i) {
     const WorkItem& item = items[i];
-    const int64_t frames = geometry_.chunks.at(item.chunk).frames, plane = geometry_.plane;
-    const int64_t rows = item.tokens.count(frames, plane);
-    LONGTAKE_CHECK(inputs[i].size(0) == frames * plane, "expected {} tokens of chunk {}, found {}", frames * plane,
-                   item.chunk, inputs[i].size(0));
-    LONGTAKE_CHECK(rows > 0 && static_cast<int64_t>(item.timesteps.size()) == frames,
-                   "expected a token set that is not empty and {} timesteps for chunk {}, found {} and {}", frames, item.chunk,
-                   rows, item.timesteps.size());
-    LONGTAKE_CHECK(item.writes_kv && !item.finished && item.step_size == 0,
-                   "expected an item that writes its keys, is not finished and has no step size (chunk {})", item.chunk);
+    const int64_t frames = geometry_.chunks[item.chunk].frames, plane = geometry_.plane;
     const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       packed.push_back(inputs[i]);
@@ -86,16 +71,6 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     }
     for (int64_t n : item.tokens.count_by_frame(frames, plane)) tokens_per_frame.push_back(n);
     timesteps.insert(timesteps.end(), item.timesteps.begin(), item.timesteps.end());
-    if (!self_runs.empty() && self_runs.back().branch == item.branch && self_runs.back().keys == item.keys)
-      self_runs.back().rows += rows;
-    else
-      self_runs.push_back({item.branch, total, rows, item.keys});
-    if (!text_runs.empty() && text_runs.back().branch == item.branch)
-      text_runs.back().rows += rows;
-    else
-      text_runs.push_back({item.branch, total, rows, {}});
-    rows_of_item.push_back(rows);
-    total += rows;
   }
 
   at::Tensor z = at::cat(packed);
@@ -104,12 +79,14 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
   for (int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
     const SelfAttention self = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
       int64_t at = 0;
-      for (size_t i = 0; i < items.size(); at += rows_of_item[i++])
+      for (size_t i = 0; i < items.size(); at += rows_of_item[i++]) {
+        if (!items[i].writes_kv) continue;
         kv.layer(layer, items[i].branch)
             .write(geometry_.start(items[i].chunk), geometry_.chunks[items[i].chunk].frames, geometry_.plane, items[i].tokens,
                    k.narrow(0, at, rows_of_item[i]), v.narrow(0, at, rows_of_item[i]));
+      }
       std::vector<at::Tensor> out;
-      for (const Run& run : self_runs) {
+      for (const RowLayout::Run& run : layout.self) {
         const KvLayer& store = kv.layer(layer, run.branch);
         const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
         out.push_back(attend(q.narrow(0, run.begin, run.rows), store.k, store.v, {keys.begin, keys.end}, store.bias));
@@ -122,7 +99,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
     };
     const CrossAttention cross = [&](const at::Tensor& q) {
       std::vector<at::Tensor> out;
-      for (const Run& run : text_runs) {
+      for (const RowLayout::Run& run : layout.branches) {
         const auto& [k, v] = texts_.at(run.branch)->layers.at(layer);
         out.push_back(attend(q.narrow(0, run.begin, run.rows), k, v));
       }

@@ -1,18 +1,15 @@
-// SkyReels-V2 behind the Backbone interface: one prompt pair, one window geometry, ATen operators.
+// SkyReels-V2 behind the Backbone interface: one prompt pair, one window geometry. Rows run through FusedRow where the
+// transformer's projections are merged, else layer by layer through Transformer::block.
 #pragma once
 
 #include <map>
 
 #include "models/backbone.h"
+#include "models/skyreels/fused_row.h"
 #include "models/skyreels/transformer.h"
 
 namespace longtake::skyreels {
 
-// Text keys and values of every layer for one prompt: computed once, constant over the run.
-struct TextKv {
-  std::vector<std::pair<at::Tensor, at::Tensor>> layers;
-  int64_t length = 0;
-};
 TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 
 class SkyReelsBackbone final : public Backbone {
@@ -31,6 +28,7 @@ class SkyReelsBackbone final : public Backbone {
 
  private:
   TimeEmbedding time_of(std::span<const double> timesteps) const;
+  std::vector<at::Tensor> forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, KvCache& kv) const;
 
   const Transformer& transformer_;
   std::vector<const TextKv*> texts_;

@@ -1,11 +1,14 @@
 #include "models/skyreels/transformer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 
 #include "attention/rope.h"
 #include "base/error.h"
+#include "models/ops/residual_norm.h"
 
 namespace longtake::skyreels {
 namespace {
@@ -74,6 +77,49 @@ Transformer::Transformer(WeightSource& source, const TransformerConfig& config) 
   head_ = take_linear(source, "head.head", 4 * config.out_channels, D);
 }
 
+// self.q, .k and .v as parts of the memory of the merged layer.
+void Transformer::share_parts(Block& b) const {
+  int64_t row = 0;
+  for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) {
+    part->weight = b.self_qkv.weight.narrow(0, row, config_.dim);
+    part->bias = b.self_qkv.bias.narrow(0, row, config_.dim);
+    if (b.self_qkv.in_fp8()) part->scale = b.self_qkv.scale.narrow(0, row, config_.dim);
+    row += config_.dim;
+  }
+}
+
+int64_t Transformer::to_fp8() {
+  int64_t kept = 0;
+  for (size_t i = 1; i + 1 < blocks_.size(); ++i) {
+    Block& b = blocks_[i];
+    std::vector<Linear*> layers{&b.self.o, &b.cross.q, &b.cross.o, &b.ffn_in, &b.ffn_out};
+    if (merged()) {
+      layers.push_back(&b.self_qkv);
+      // Views of the old memory would keep it.
+      for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) part->weight = at::Tensor();
+    } else {
+      layers.insert(layers.end(), {&b.self.q, &b.self.k, &b.self.v});
+    }
+    for (Linear* layer : layers) kept += layer->to_fp8() ? 0 : 1;
+    if (merged()) share_parts(b);
+  }
+  return kept;
+}
+
+void Transformer::merge_projections() {
+  if (merged()) return;
+  std::vector<at::Tensor> modulations;
+  for (Block& b : blocks_) {
+    Attention& a = b.self;
+    b.self_qkv = {at::cat({a.q.weight, a.k.weight, a.v.weight}), at::cat({a.q.bias, a.k.bias, a.v.bias})};
+    share_parts(b);
+    b.norm3_weight_f32 = b.norm3_weight.to(at::kFloat);
+    b.norm3_bias_f32 = b.norm3_bias.to(at::kFloat);
+    modulations.push_back(b.modulation.to(at::kFloat));
+  }
+  modulations_ = at::cat(modulations);
+}
+
 at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
   const at::Tensor x = latents.dim() == 4 ? latents.unsqueeze(0) : latents;
   LONGTAKE_CHECK(x.dim() == 5 && x.size(1) == config_.in_channels && x.size(3) % 2 == 0 && x.size(4) % 2 == 0,
@@ -117,7 +163,7 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& z_in, const Frame
   z = z + b.cross.o(cross_attention(cq).flatten(1)).to(at::kFloat);
 
   u = m.modulate(layer_norm(z, config_.eps), 3, 4).to(dtype());
-  return m.add_gated(z, b.ffn_out(at::gelu(b.ffn_in(u), "tanh")), 5).to(dtype());
+  return m.add_gated(z, feed_forward(u, b.ffn_in, b.ffn_out), 5).to(dtype());
 }
 
 at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int64_t grid_h, int64_t grid_w,
@@ -125,8 +171,18 @@ at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int6
   const int64_t frames = e.size(0), plane = grid_h * grid_w, C = config_.out_channels;
   LONGTAKE_CHECK(hidden.size(0) == frames * plane && frames % clips == 0, "expected {} x {} tokens, found {}", frames,
                  plane, hidden.size(0));
-  const FrameModulation m(e.unsqueeze(1) + head_modulation_.to(at::kFloat), std::vector<int64_t>(frames, plane));
-  const at::Tensor out = head_.in_float32(m.modulate(layer_norm(hidden, config_.eps), 0, 1));
+  const at::Tensor vectors = e.unsqueeze(1) + head_modulation_.to(at::kFloat);  // [frames, 2, D]: shift, scale
+  at::Tensor u;
+  if (merged()) {
+    const auto ints = at::TensorOptions().dtype(at::kInt).device(hidden.device());
+    const at::Tensor frame = at::arange(frames, ints).unsqueeze(1).expand({frames, plane}).flatten().contiguous();
+    u = at::empty(hidden.sizes(), hidden.options().dtype(at::kFloat));
+    normalize_rows(u, hidden, RowNorm::modulation(vectors, frame, 0, 1, config_.eps));
+  } else {
+    const FrameModulation m(vectors, std::vector<int64_t>(frames, plane));
+    u = m.modulate(layer_norm(hidden, config_.eps), 0, 1);
+  }
+  const at::Tensor out = head_.in_float32(u);
   // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
   const at::Tensor video = out.view({clips, frames / clips, grid_h, grid_w, 2, 2, C})
                                .permute({0, 6, 1, 2, 4, 3, 5})
@@ -137,7 +193,7 @@ at::Tensor Transformer::head(const at::Tensor& hidden, const at::Tensor& e, int6
 int64_t Transformer::weight_bytes() const {
   int64_t bytes = time_.weight_bytes();
   auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
-  auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
+  auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias), add(l.scale); };
   for (const Linear* l : {&patch_, &text_in_, &text_out_, &head_})
     add_linear(*l);
   add(head_modulation_);

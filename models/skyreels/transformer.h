@@ -46,9 +46,35 @@ using CrossAttention = std::function<at::Tensor(const at::Tensor& q)>;
 
 class Transformer {
  public:
+  struct Attention {
+    Linear q, k, v, o;
+    at::Tensor norm_q, norm_k;  // [dim]
+  };
+  struct Block {
+    at::Tensor modulation;  // [1, 6, dim]
+    Attention self, cross;
+    at::Tensor norm3_weight, norm3_bias;
+    Linear ffn_in, ffn_out;
+    // Only where merged:
+    Linear self_qkv{};                                // [3 dim, dim], the memory that self.q, .k and .v are parts of
+    at::Tensor norm3_weight_f32{}, norm3_bias_f32{};  // [dim] float32
+  };
+
   Transformer(WeightSource& source, const TransformerConfig& config);
 
+  // Brings the weights into the form that FusedRow takes, and the head to the fused norm; `block` works as before. Not while
+  // they are being trained: the projections' weights become parts of new tensors, and the fused norm knows no autograd.
+  void merge_projections();
+  bool merged() const { return modulations_.defined(); }
+
+  // The large products of all blocks but the first and the last in e4m3 (quant/fp8.h); embeddings, modulation, norms, the head, and text keys
+  // and values, which are computed once a prompt, stay as they are. Weights must be bfloat16, and are let go one by one. Returns
+  // how many layers stayed because Linear::to_fp8 refused them. Behind merge_projections where both are wanted.
+  int64_t to_fp8();
+
   const TransformerConfig& config() const { return config_; }
+  const Block& layer(int64_t layer) const { return blocks_.at(layer); }
+  const at::Tensor& modulations() const { return modulations_; }  // [layers, 6, dim] float32 of all blocks, where merged
   at::ScalarType dtype() const { return patch_.weight.scalar_type(); }
   at::Device device() const { return patch_.weight.device(); }
 
@@ -75,23 +101,15 @@ class Transformer {
   int64_t weight_bytes() const;
 
  private:
-  struct Attention {
-    Linear q, k, v, o;
-    at::Tensor norm_q, norm_k;  // [dim]
-  };
-  struct Block {
-    at::Tensor modulation;  // [1, 6, dim]
-    Attention self, cross;
-    at::Tensor norm3_weight, norm3_bias;
-    Linear ffn_in, ffn_out;
-  };
   at::Tensor heads_of(const at::Tensor& x) const;
+  void share_parts(Block& block) const;
 
   TransformerConfig config_;
   Linear patch_, text_in_, text_out_, head_;
   TimeEmbedder time_;
   at::Tensor head_modulation_;
   std::vector<Block> blocks_;
+  at::Tensor modulations_;
 };
 
 }  // namespace longtake::skyreels

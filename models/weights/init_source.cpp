@@ -5,19 +5,10 @@
 
 #include "base/error.h"
 #include "models/weights/checkpoint_source.h"
+#include "models/weights/name_seed.h"
 
 namespace longtake {
 namespace {
-
-// FNV-1a over the name, mixed with the seed (splitmix64's finaliser).
-uint64_t seed_of(uint64_t seed, const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001b3u;
-  hash += seed * 0x9e3779b97f4a7c15u;
-  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
-  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
-  return hash ^ (hash >> 31);
-}
 
 bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> endings) {
   return std::any_of(endings.begin(), endings.end(), [&](std::string_view ending) { return name.ends_with(ending); });
@@ -69,7 +60,7 @@ at::Tensor InitSource::take(const std::string& name, const std::vector<int64_t>&
   }
   // Always drawn on the CPU, so that a seed means the same on every device.
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
-  fill(tensor, name, at::make_generator<at::CPUGeneratorImpl>(seed_of(seed_, name)));
+  fill(tensor, name, at::make_generator<at::CPUGeneratorImpl>(seed_of_name(seed_, name)));
   return parameters_.emplace(name, tensor.to(device_)).first->second;
 }
 

@@ -151,3 +151,13 @@ TEST_CASE("files that are nothing we know are refused") {
   check_refused({"inspect", folder / "absent.mp4"}, 3, "absent.mp4");
   check_refused({"metrics", folder / "noise.mp4", "--prompt", "a red circle"}, 3, "noise.mp4");
 }
+
+TEST_CASE("a precision that is not to be had is refused with the reason") {
+  const TemporaryFolder folder;
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& why) { check_refused(quick_generate(folder / "x.safetensors", more), 2, why); };
+  refused({"--device", "cpu", "--dtype", "bf16", "--precision", "fp8"}, "compute capability 8.9");
+  refused({"--precision", "fp8"}, "needs --dtype bf16");  // the demo model's dtype is fp32
+  refused({"--precision", "bf16"}, "needs --dtype bf16");
+  refused({"--precision", "int8"}, "auto, bf16, fp8");
+  CHECK(run_longtake(quick_generate(folder / "x.safetensors", {"--dtype", "bf16", "--precision", "bf16"})).status == 0);
+}

@@ -88,6 +88,7 @@ TEST_CASE("every option changes what it says it changes") {
       "conditioning.image",                              // conditioning_test.cpp
       "video.fps", "video.crf", "video.preset",         // below: the encoded file
       "sampling.overlap", "sampling.addnoise", "sampling.history",  // below: need a second window
+      "run.precision",                                    // errors_test.cpp here, quant tests on a GPU
       "run.device", "run.threads", "run.decode_latents",  // must not change the video; below
       "run.resume", "run.overwrite_run", "run.keep_run", "run.checkpoint_budget", "run.preview"  // resume_test.cpp
   };

@@ -72,3 +72,32 @@ TEST_CASE("attend refuses what does not fit and says what it found") {
   CHECK_THROWS(attend(at::randn({3, 5, 8}), k, k, {0, 5}));
   CHECK_THROWS_WITH(attend(q, k, k, {0, 5}, at::randn({4})), Catch::Matchers::ContainsSubstring("each of 5 keys"));
 }
+
+TEST_CASE("sequences attended together equal one call each, overlapping queries and biases included") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : test_dtypes())
+      for (const auto& [n, apart, rows, heads, width] : std::vector<std::array<int64_t, 5>>{
+               {7, 7, 40, 2, 16}, {16, 9, 33, 3, 24}, {256, 200, 300, 2, 128}, {1, 5, 1, 1, 8}}) {
+        const auto options = at::TensorOptions().dtype(dtype).device(device);
+        const at::Tensor queries = at::randn({apart + n, heads, width}, options);
+        const at::Tensor k = at::randn({2, rows + 3, heads, width}, options), v = at::randn({2, rows + 3, heads, width}, options);
+        std::vector<Sequence> sequences;
+        for (int64_t i = 0; i < 2; ++i)
+          sequences.push_back({queries.narrow(0, i * apart, n), k[i].narrow(0, 2, rows), v[i].narrow(0, 2, rows), {}});
+        INFO(n << " queries " << apart << " apart on " << rows << " keys on " << device.str());
+        const auto check = [&] {
+          const auto out = attend_together(sequences);
+          REQUIRE(out.size() == 2);
+          for (size_t i = 0; i < 2; ++i) {
+            const Sequence& s = sequences[i];
+            const at::Tensor want = reference(s.q, s.k, s.v, {0, s.k.size(0)}, s.bias);
+            CHECK(((out[i].to(at::kDouble) - want).norm() / want.norm()).item<double>() < (dtype == at::kFloat ? 1e-5 : 2e-2));
+          }
+        };
+        check();
+        sequences[1].bias = at::randn({rows}, options.dtype(at::kFloat));
+        check();
+        sequences[1] = {sequences[1].q, at::randn({rows, heads, width}, options), at::randn({rows, heads, width}, options), {}};
+        check();
+      }
+}

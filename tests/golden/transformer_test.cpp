@@ -54,24 +54,30 @@ TEST_CASE("transformer forward equals the reference in all five variants") {
       auto source = golden::source_of(folder / "dit.safetensors", target);
       nlohmann::json config;
       std::ifstream(folder / "config.json") >> config;
-      const skyreels::Transformer transformer(source, skyreels::TransformerConfig::from(source, config["num_heads"]));
+      skyreels::Transformer transformer(source, skyreels::TransformerConfig::from(source, config["num_heads"]));
       const Checkpoint io = Checkpoint::open(folder / "dit_forward.safetensors");
       Case c{transformer, io.tensor("fwd_x")[0], io.tensor("fwd_context")[0], {}};
       const at::Tensor t = io.tensor("fwd_t")[0];
       for (int64_t i = 0; i < t.size(0); ++i) c.timesteps.push_back(t[i].item<double>());
       const int64_t frames = c.x.size(1);
       const int fps_index = io.tensor("fwd_fps_index").item<int>();
-      const auto agrees = [&](const std::string& name, const at::Tensor& value, const std::string& wanted) {
-        return golden::within(set + " " + name + target.name(), value, io.tensor(wanted)[0],
-                              target.tolerance(1e-4, 3e-2));
-      };
+      const std::vector<double> timesteps = c.timesteps;
+      // The plain path, then the fused row.
+      for (const std::string path : {"", " fused"}) {
+        if (!path.empty()) transformer.merge_projections();
+        c.timesteps = timesteps;
+        const auto agrees = [&](const std::string& name, const at::Tensor& value, const std::string& wanted) {
+          return golden::within(set + " " + name + path + target.name(), value, io.tensor(wanted)[0],
+                                target.tolerance(1e-4, 3e-2));
+        };
 
-      CHECK(agrees("full attention", forward(c, frames, false, fps_index), "fwd_out"));
-      CHECK(agrees("full attention, chunk by chunk", forward(c, 1, false, fps_index), "fwd_out"));
-      CHECK(agrees("fps index 0", forward(c, frames, false, 0), "fwd_out_fps0"));
-      CHECK(agrees("block-causal, 5 frames", forward(c, 5, true, fps_index), "fwd_blockcausal5_out"));
-      CHECK(agrees("block-causal, 1 frame", forward(c, 1, true, fps_index), "fwd_blockcausal1_out"));
-      c.timesteps.assign(frames, io.tensor("fwd_scalar_t").item<double>());
-      CHECK(agrees("one timestep", forward(c, frames, false, fps_index), "fwd_scalar_out"));
+        CHECK(agrees("full attention", forward(c, frames, false, fps_index), "fwd_out"));
+        CHECK(agrees("full attention, chunk by chunk", forward(c, 1, false, fps_index), "fwd_out"));
+        CHECK(agrees("fps index 0", forward(c, frames, false, 0), "fwd_out_fps0"));
+        CHECK(agrees("block-causal, 5 frames", forward(c, 5, true, fps_index), "fwd_blockcausal5_out"));
+        CHECK(agrees("block-causal, 1 frame", forward(c, 1, true, fps_index), "fwd_blockcausal1_out"));
+        c.timesteps.assign(frames, io.tensor("fwd_scalar_t").item<double>());
+        CHECK(agrees("one timestep", forward(c, frames, false, fps_index), "fwd_scalar_out"));
+      }
     }
 }

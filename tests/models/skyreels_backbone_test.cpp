@@ -6,47 +6,13 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
 
-#include "models/weights/checkpoint_source.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
+#include "tests/models/tiny_skyreels.h"
 
 using namespace longtake;
 
 namespace {
-
-struct Tiny {
-  at::Device device;
-  at::ScalarType dtype;
-  skyreels::TransformerConfig config;
-  std::unique_ptr<skyreels::Transformer> transformer;
-  skyreels::TextKv cond, uncond;
-  WindowGeometry geometry;
-
-  Tiny(at::Device d, at::ScalarType t) : device(d), dtype(t) {
-    config = {.dim = 48, .ffn_dim = 96, .layers = 2, .heads = 2, .in_channels = 4, .out_channels = 4, .text_dim = 12, .freq_dim = 16};
-    class Cast : public WeightSource {
-     public:
-      Cast(at::Device d, at::ScalarType t) : init_([](const std::string&) { return true; }, 7, d), dtype_(t) {}
-      bool has(const std::string& name) const override { return init_.has(name); }
-      std::vector<int64_t> shape(const std::string& name) const override { return init_.shape(name); }
-      at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) override {
-        return init_.take(name, shape).to(dtype_);
-      }
-
-     private:
-      InitSource init_;
-      at::ScalarType dtype_;
-    } source(d, t);
-    transformer = std::make_unique<skyreels::Transformer>(source, config);
-    const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
-    cond = skyreels::prepare_text(*transformer, at::randn({6, 12}, f32));
-    uncond = skyreels::prepare_text(*transformer, at::randn({6, 12}, f32));
-    geometry.chunks = {{0, 3}, {3, 3}};
-    geometry.latent_height = 8;
-    geometry.latent_width = 6;
-  }
-  skyreels::SkyReelsBackbone backbone() const { return {*transformer, {&cond, &uncond}, geometry, 1}; }
-};
 
 constexpr int64_t kTokens = 3 * 4 * 3;
 
@@ -55,7 +21,7 @@ constexpr int64_t kTokens = 3 * 4 * 3;
 TEST_CASE("a subset of all tokens equals the full pass bit for bit, K/V included") {
   for (const auto& device : test_devices())
     for (const auto dtype : test_dtypes()) {
-      const Tiny tiny(device, dtype);
+      const test::TinySkyReels tiny(device, dtype);
       const auto backbone = tiny.backbone();
       const at::Tensor latents = at::randn({4, 3, 8, 6}, at::TensorOptions().dtype(at::kFloat).device(device));
       const std::vector<at::Tensor> inputs(2, backbone.embed(latents));
@@ -81,7 +47,7 @@ TEST_CASE("a subset of all tokens equals the full pass bit for bit, K/V included
 
 TEST_CASE("rows of several chunks and branches equal one call for each") {
   for (const auto& device : test_devices()) {
-    const Tiny tiny(device, at::kFloat);
+    const test::TinySkyReels tiny(device, at::kFloat);
     const auto backbone = tiny.backbone();
     const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
     const at::Tensor a = backbone.embed(at::randn({4, 3, 8, 6}, f32)), b = backbone.embed(at::randn({4, 3, 8, 6}, f32));

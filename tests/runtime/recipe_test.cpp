@@ -223,3 +223,16 @@ TEST_CASE("LONGTAKE_MODELS lists folders to search first") {
   CHECK(search.models[1] == "/b/c");
   CHECK(search.recipes[0] == fs::path(LONGTAKE_SOURCE_DIR) / "configs");
 }
+
+TEST_CASE("a recipe's VAE stages are four multiples of the first") {
+  Shelf shelf;
+  const auto read = [&](const std::string& stages) {
+    shelf.write("configs/x.yaml", "layouts: {a: {transformer: ., vae: v, text_encoder: t, tokenizer: s}}\narchitecture: {vae_stages: " + stages + "}\n");
+    return read_recipe(shelf.root / "configs/x.yaml").architecture.vae_stages;
+  };
+  CHECK(read("[8, 16, 32, 64]") == std::vector<int64_t>{8, 16, 32, 64});
+  for (const char* wrong : {"[8, 16, 32]", "[8, 12, 32, 64]", "[0, 0, 0, 0]", "[16, 8, 32, 64]", "8", "[a, b, c, d]"}) {
+    INFO(wrong);
+    CHECK_THROWS_AS(read(wrong), Error);
+  }
+}

@@ -1,0 +1,159 @@
+#include "models/ops/bench_ops.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/randn.h>
+
+#include "attention/attend.h"
+#include "attention/qkv_rows.h"
+#include "attention/rope.h"
+#include "models/ops/residual_norm.h"
+#include "quant/linear.h"
+
+namespace longtake {
+namespace {
+
+class OpList {
+ public:
+  OpList(const BenchSizes& s, const at::Device& device, at::ScalarType dtype)
+      : s_(s),
+        typed_(at::TensorOptions().dtype(dtype).device(device)),
+        f32_(typed_.dtype(at::kFloat)),
+        ints_(typed_.dtype(at::kInt)),
+        width_(static_cast<double>(c10::elementSize(dtype))),
+        values_(static_cast<double>(s.rows() * s.dim)),
+        z_(at::randn({s.rows(), s.dim}, f32_)),
+        y_(at::randn({s.rows(), s.dim}, typed_)),
+        u_(at::randn({s.rows(), s.dim}, typed_)) {}
+
+  std::vector<BenchOp> take() && {
+    add_norms();
+    add_qkv();
+    add_products();
+    add_attention();
+    return std::move(ops_);
+  }
+
+ private:
+  void add(std::string name, double bytes, double flops, double in_layer, std::function<void()> run) {
+    ops_.push_back({std::move(name), bytes, flops, in_layer, std::move(run)});
+  }
+
+  void add_norms() {
+    // Distinct timesteps: one a chunk, the same in every branch.
+    const at::Tensor vectors = at::randn({s_.chunks, 6, s_.dim}, f32_) * 0.1;
+    const at::Tensor index = at::arange(s_.rows(), ints_).div(s_.computed, "floor").remainder(s_.chunks).to(at::kInt);
+    const at::Tensor weight = at::randn({s_.dim}, f32_), bias = at::randn({s_.dim}, f32_);
+    const RowNorm modulation = RowNorm::modulation(vectors, index, 0, 1, 1e-6),
+                  affine = RowNorm::affine(weight, bias, 1e-6);
+    // The gate is small, so that repeated runs on one residual stream stay finite.
+    const RowVectors gate{vectors.select(1, 2), index};
+    const double added = values_ * (8 + 2 * width_);
+    add("norm, modulated", values_ * (4 + width_), 0, 0,
+        [=, u = u_, z = z_]() mutable { normalize_rows(u, z, modulation); });
+    add("add gated, norm affine", added, 0, 1,
+        [=, u = u_, y = y_, z = z_]() mutable { add_and_normalize(u, z, y, gate, affine); });
+    add("add, norm modulated", added, 0, 1,
+        [=, u = u_, y = y_, z = z_]() mutable { add_and_normalize(u, z, y, {}, modulation); });
+    add("add gated, norm modulated", added, 0, 1,
+        [=, u = u_, y = y_, z = z_]() mutable { add_and_normalize(u, z, y, gate, modulation); });
+    add("add gated", added, 0, 0, [=, u = u_, y = y_, z = z_]() mutable { add_rows(u, z, y, gate); });
+  }
+
+  void add_qkv() {
+    const int64_t tokens = s_.chunks * s_.chunk_tokens, half = s_.rows() / s_.branches, head_width = s_.dim / s_.heads;
+    const QkNorm norm{at::randn({s_.dim}, typed_), at::randn({s_.dim}, typed_),
+                      rope_3d(tokens, 1, 1, head_width, typed_.device()), 1e-6};
+    const at::Tensor one = at::arange(half, ints_);
+    const at::Tensor row = (one.div(s_.computed, "floor") * s_.chunk_tokens + one.remainder(s_.computed)).to(at::kInt);
+    for (int64_t b = 0; b < s_.branches; ++b) {
+      k_.push_back(at::randn({tokens, s_.heads, head_width}, typed_));
+      v_.push_back(at::randn({tokens, s_.heads, head_width}, typed_));
+    }
+    q_ = at::randn({s_.rows(), s_.heads, head_width}, typed_);
+    const at::Tensor qkv = at::randn({s_.rows(), 3 * s_.dim}, typed_);
+    add("qk norm, rotation, store", 6 * values_ * width_, 0, 1,
+        [=, this_k = k_, this_v = v_, q = q_, branches = s_.branches]() {
+          for (int64_t b = 0; b < branches; ++b) {
+            KvRows store{this_k[b], this_v[b], row, 0};
+            at::Tensor part = q.narrow(0, b * half, half);
+            qkv_rows(part, store, qkv.narrow(0, b * half, half), row, norm);
+          }
+        });
+    const at::Tensor weight = norm.weight_q;
+    add("q norm of cross attention", 2 * values_ * width_, 0, 1,
+        [=, u = u_, y = y_]() mutable { rms_rows(y, u, weight, 1e-6); });
+    qkv_ = qkv;
+  }
+
+  void add_product(const std::string& name, int64_t rows, double calls, at::Tensor out, const at::Tensor& x,
+                   bool gelu = false) {
+    const int64_t out_dim = out.size(1), in_dim = x.size(1);
+    const Linear layer{at::randn({out_dim, in_dim}, typed_) * (1 / std::sqrt(static_cast<double>(in_dim))),
+                       at::randn({out_dim}, typed_)};
+    const double n = static_cast<double>(rows), o = static_cast<double>(out_dim), i = static_cast<double>(in_dim);
+    add(name, width_ * (n * i + n * o + i * o), 2 * n * i * o, calls,
+        [=, out = out.narrow(0, 0, rows), x = x.narrow(0, 0, rows)]() mutable {
+          gelu ? layer.gelu_into(out, x) : layer.into(out, x);
+        });
+  }
+
+  void add_products() {
+    const int64_t n = s_.rows();
+    const at::Tensor wide = at::randn({n, s_.ffn_dim}, typed_);
+    add_product("product q k v", n, 1, qkv_, u_);
+    add_product("product o, one chunk", s_.computed, static_cast<double>(s_.chunks * s_.branches), y_, u_);
+    add_product("product cross q", n, 1, y_, u_);
+    add_product("product cross o, one branch", n / s_.branches, static_cast<double>(s_.branches), y_, u_);
+    add_product("product ffn in, gelu", n, 1, wide, u_, true);
+    add_product("product ffn in, no gelu", n, 0, wide, u_);
+    add_product("product ffn out", n, 1, y_, wide);
+  }
+
+  void add_attention() {
+    const int64_t head_width = s_.dim / s_.heads, padded = (s_.computed + 255) / 256 * 256;
+    const at::Tensor k = at::randn({s_.branches, std::max(s_.chunks * s_.chunk_tokens, s_.text_tokens), s_.heads, head_width}, typed_),
+                     v = at::randn_like(k);
+    const at::Tensor queries = at::randn({s_.rows() + 256, s_.heads, head_width}, typed_);
+    const auto cost = [&](int64_t sequences, int64_t n, int64_t keys) {
+      const double values = static_cast<double>(sequences * s_.dim);
+      return std::pair(values * width_ * 2 * static_cast<double>(n + keys),
+                       4 * values * static_cast<double>(n) * static_cast<double>(keys));
+    };
+    const auto sequences = [&](int64_t count, int64_t apart, int64_t n, int64_t keys) {
+      std::vector<Sequence> out;
+      for (int64_t b = 0; b < count; ++b)
+        out.push_back({queries.narrow(0, b * apart, n), k[b].narrow(0, 0, keys), v[b].narrow(0, 0, keys), {}});
+      return out;
+    };
+    for (int64_t chunk = 1; chunk <= s_.chunks; ++chunk) {
+      const int64_t keys = chunk * s_.chunk_tokens;
+      for (const int64_t count : {s_.branches, int64_t{1}}) {
+        const auto [bytes, flops] = cost(count, s_.computed, keys);
+        add(fmt::format("attention {} x {} on {}", count, s_.computed, keys), bytes, flops,
+            count == s_.branches ? 1 : 0,
+            [s = sequences(count, s_.rows() / s_.branches, padded, keys)] { attend_together(s); });
+      }
+    }
+    const auto [bytes, flops] = cost(1, s_.rows() / s_.branches, s_.text_tokens);
+    add("cross attention, one branch", bytes, flops, static_cast<double>(s_.branches),
+        [s = sequences(1, 0, s_.rows() / s_.branches, s_.text_tokens)] { attend_together(s); });
+  }
+
+  const BenchSizes s_;
+  at::TensorOptions typed_, f32_, ints_;
+  double width_, values_;
+  at::Tensor z_, y_, u_, q_, qkv_;
+  std::vector<at::Tensor> k_, v_;
+  std::vector<BenchOp> ops_;
+};
+
+}  // namespace
+
+std::vector<BenchOp> bench_ops(const BenchSizes& sizes, const at::Device& device, at::ScalarType dtype) {
+  return OpList(sizes, device, dtype).take();
+}
+
+}  // namespace longtake

@@ -1,0 +1,195 @@
+#include "models/skyreels/fused_row.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/tensor.h>
+
+#include "attention/attend.h"
+#include "attention/qkv_rows.h"
+#include "base/error.h"
+#include "base/upload.h"
+#include "models/ops/residual_norm.h"
+
+namespace longtake::skyreels {
+namespace {
+
+// cuDNN plans an attention call for each shape that it meets, and a policy that picks tokens brings a new count in
+// every step: calls are made for the next multiple, as large as two of the kernel's own tiles.
+constexpr int64_t kQueryMultiple = 256;
+int64_t padded(int64_t rows) { return (rows + kQueryMultiple - 1) / kQueryMultiple * kQueryMultiple; }
+
+}  // namespace
+
+// The row's tokens and what is known of each of them, and buffers that all layers share.
+struct FusedRow::Batch {
+  RowLayout layout;
+  std::vector<std::vector<RowLayout::Run>>
+      attention{};  // runs of equal rows and keys in different branches, to be called together
+
+  // [rows] int32 on the device:
+  at::Tensor position{};   // token of the window
+  at::Tensor store_row{};  // the same, or -1 where its item does not write keys and values
+  at::Tensor vector{};     // which of the distinct timesteps
+
+  at::Tensor modulation{};  // [layers, distinct timesteps, 6, D] float32
+
+  at::Tensor z{};        // [rows, D] float32: the residual stream
+  at::Tensor u{};        // [rows, D]: normalised input of a product, at last the result
+  at::Tensor qkv{};      // [rows, 3 D], the same memory as ffn
+  at::Tensor ffn{};      // [rows, ffn_dim]
+  at::Tensor queries{};  // [rows + kQueryMultiple, heads, head_width]: calls for padded rows read past the last one
+  at::Tensor y{};        // [rows, D]: what is added to z next
+};
+
+FusedRow::FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
+                   const at::Tensor& rotations, int fps_index)
+    : transformer_(transformer), texts_(texts), geometry_(geometry), rotations_(rotations), fps_index_(fps_index) {
+  LONGTAKE_CHECK(transformer.merged(), "expected a transformer with merged projections");
+}
+
+FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs) const {
+  const TransformerConfig& c = transformer_.config();
+  const at::Device device = transformer_.device();
+  const int64_t plane = geometry_.plane;
+  Batch batch{RowLayout(items, inputs, geometry_)};
+  const int64_t rows = batch.layout.rows;
+
+  for (const RowLayout::Run& run : batch.layout.self) {
+    const auto match = [&](const std::vector<RowLayout::Run>& group) {
+      return group.size() == 1 && group[0].branch != run.branch && group[0].rows == run.rows &&
+             group[0].keys == run.keys;
+    };
+    const auto group = std::find_if(batch.attention.begin(), batch.attention.end(), match);
+    if (group == batch.attention.end())
+      batch.attention.push_back({run});
+    else
+      group->push_back(run);
+  }
+
+  std::vector<double> timesteps;
+  for (const WorkItem& item : items) timesteps.insert(timesteps.end(), item.timesteps.begin(), item.timesteps.end());
+  const DistinctTimesteps distinct(timesteps);
+  const at::Tensor vector_of_frame = upload(at::tensor(distinct.index, at::TensorOptions().dtype(at::kLong)), device);
+  const at::Tensor values = upload(at::tensor(distinct.values, at::TensorOptions().dtype(at::kDouble)), device);
+  batch.modulation = transformer_.modulations().unsqueeze(1) + transformer_.time_embed(values, fps_index_).E;
+
+  const auto typed = at::TensorOptions().dtype(transformer_.dtype()).device(device);
+  batch.z = at::empty({rows, c.dim}, typed.dtype(at::kFloat));
+  std::vector<at::Tensor> position, store_row, vector;
+  int64_t row = 0, frame = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const WorkItem& item = items[i];
+    const int64_t frames = geometry_.chunks[item.chunk].frames, count = batch.layout.rows_of_item[i];
+    const at::Tensor index = item.tokens.indices(frames, plane, device);
+    position.push_back((index + geometry_.start(item.chunk)).to(at::kInt));
+    store_row.push_back(item.writes_kv ? position.back() : at::full_like(position.back(), -1));
+    vector.push_back(vector_of_frame.narrow(0, frame, frames).index_select(0, index.div(plane, "floor")).to(at::kInt));
+    batch.z.narrow(0, row, count).copy_(item.tokens.is_all() ? inputs[i] : inputs[i].index_select(0, index));
+    row += count;
+    frame += frames;
+  }
+  batch.position = at::cat(position);
+  batch.store_row = at::cat(store_row);
+  batch.vector = at::cat(vector);
+
+  batch.u = at::empty({rows, c.dim}, typed);
+  batch.y = at::empty({rows, c.dim}, typed);
+  batch.queries = at::empty({rows + kQueryMultiple, c.heads, c.head_width()}, typed);
+  // The widest of both is dead while the other lives.
+  const at::Tensor wide = at::empty({rows * std::max(3 * c.dim, c.ffn_dim)}, typed);
+  batch.qkv = wide.narrow(0, 0, rows * 3 * c.dim).view({rows, 3 * c.dim});
+  batch.ffn = wide.narrow(0, 0, rows * c.ffn_dim).view({rows, c.ffn_dim});
+  return batch;
+}
+
+std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
+                                          KvCache& kv) const {
+  Batch b = pack(items, inputs);
+  const double eps = transformer_.config().eps;
+  const int64_t layers = transformer_.config().layers;
+  const auto modulation = [&](int64_t layer, int64_t shift, int64_t scale) {
+    return RowNorm::modulation(b.modulation.select(0, layer), b.vector, shift, scale, eps);
+  };
+  const auto gate = [&](int64_t layer, int64_t row) {
+    return RowVectors{b.modulation.select(0, layer).select(1, row), b.vector};
+  };
+
+  normalize_rows(b.u, b.z, modulation(0, 0, 1));
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const Transformer::Block& block = transformer_.layer(layer);
+    project_and_store(layer, b, kv);
+    self_attend(layer, b, kv);
+    add_and_normalize(b.u, b.z, b.y, gate(layer, 2),
+                      RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
+    cross_attend(layer, b);
+    add_and_normalize(b.u, b.z, b.y, {}, modulation(layer, 3, 4));
+    feed_forward_into(b.y, b.ffn, b.u, block.ffn_in, block.ffn_out);
+    if (layer + 1 < layers)
+      add_and_normalize(b.u, b.z, b.y, gate(layer, 5), modulation(layer + 1, 0, 1));
+    else
+      add_rows(b.u, b.z, b.y, gate(layer, 5));
+  }
+  return b.u.split_with_sizes(b.layout.rows_of_item);
+}
+
+void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) const {
+  const Transformer::Block& block = transformer_.layer(layer);
+  at::Tensor qkv = b.qkv;
+  block.self_qkv.into(qkv, b.u);
+  const QkNorm norm{block.self.norm_q, block.self.norm_k, rotations_, transformer_.config().eps};
+  for (const RowLayout::Run& run : b.layout.branches) {
+    const KvLayer& layer_kv = kv.layer(layer, run.branch);
+    KvRows store{layer_kv.k, layer_kv.v, b.store_row.narrow(0, run.begin, run.rows), layer_kv.first};
+    at::Tensor q = b.queries.narrow(0, run.begin, run.rows);
+    qkv_rows(q, store, b.qkv.narrow(0, run.begin, run.rows), b.position.narrow(0, run.begin, run.rows), norm);
+  }
+}
+
+void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
+  const Linear& o = transformer_.layer(layer).self.o;
+  const auto project = [&](const RowLayout::Run& run, const at::Tensor& attended) {
+    at::Tensor y = b.y.narrow(0, run.begin, run.rows);
+    o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
+  };
+  for (const auto& group : b.attention) {
+    std::vector<Sequence> sequences;
+    for (const RowLayout::Run& run : group) {
+      const KvLayer& store = kv.layer(layer, run.branch);
+      const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
+      const at::Tensor q = b.queries.narrow(0, run.begin, padded(run.rows));
+      const auto held = [&](const at::Tensor& x) {
+        return x.defined() ? x.narrow(0, keys.begin, keys.end - keys.begin) : x;
+      };
+      sequences.push_back({q, held(store.k), held(store.v), held(store.bias)});
+    }
+    const std::vector<at::Tensor> out = attend_together(sequences);
+    for (size_t i = 0; i < group.size(); ++i) project(group[i], out[i]);
+  }
+  if (!kv.on_queries) return;
+  int64_t end = 0;
+  size_t item = 0;
+  for (const RowLayout::Run& run : b.layout.branches) {
+    while (end < run.begin + run.rows) end += b.layout.rows_of_item[item++];
+    const int64_t rows = b.layout.rows_of_item[item - 1];
+    kv.on_queries(layer, run.branch, b.queries.narrow(0, end - rows, rows));
+  }
+}
+
+void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
+  const Transformer::Attention& cross = transformer_.layer(layer).cross;
+  const int64_t rows = b.layout.rows;
+  at::Tensor q = b.queries.narrow(0, 0, rows).flatten(1);
+  cross.q.into(q, b.u);
+  rms_rows(q, q, cross.norm_q, transformer_.config().eps);
+  for (const RowLayout::Run& run : b.layout.branches) {
+    const auto& [k, v] = texts_[run.branch]->layers.at(layer);
+    const at::Tensor attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
+    at::Tensor y = b.y.narrow(0, run.begin, run.rows);
+    cross.o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
+  }
+}
+
+}  // namespace longtake::skyreels

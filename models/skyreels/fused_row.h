@@ -1,0 +1,50 @@
+// A row of the schedule as one batch of packed tokens, for inference: one matrix product for queries, keys and values,
+// norms fused with what stands before and behind them, keys and values written straight into the cache, and one
+// attention call for each key range, both branches together where their rows and keys match.
+//
+// The same functions as Transformer::block, with the residual stream in float32 from the first layer to the last
+// instead of rounded after each. Runs on any device: on CUDA through our kernels, elsewhere through their ATen
+// references, which are slower than the plain path. Nothing here waits for the device, except where a token set is a
+// list.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "models/backbone.h"
+#include "models/skyreels/row_layout.h"
+#include "models/skyreels/transformer.h"
+
+namespace longtake::skyreels {
+
+// Text keys and values of every layer for one prompt: computed once, constant over the run.
+struct TextKv {
+  std::vector<std::pair<at::Tensor, at::Tensor>> layers;
+  int64_t length = 0;
+};
+
+class FusedRow {
+ public:
+  // transformer.merged(); rotations [tokens of the window, head_width/2] complex64. Everything must outlive the object.
+  FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
+           const at::Tensor& rotations, int fps_index);
+
+  // As Backbone::forward.
+  std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
+                                  KvCache& kv) const;
+
+ private:
+  struct Batch;
+  Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs) const;
+  void project_and_store(int64_t layer, const Batch& batch, KvCache& kv) const;
+  void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
+  void cross_attend(int64_t layer, const Batch& batch) const;
+
+  const Transformer& transformer_;
+  std::span<const TextKv* const> texts_;
+  const WindowGeometry& geometry_;
+  const at::Tensor& rotations_;
+  int fps_index_;
+};
+
+}  // namespace longtake::skyreels

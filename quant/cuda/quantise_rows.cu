@@ -1,0 +1,125 @@
+#include "quant/cuda/quantise_rows.cuh"
+
+#include <cuda_fp8.h>
+
+#include "base/cuda/rows.cuh"
+
+namespace longtake::cuda {
+namespace {
+
+static_assert(kStep == kQuantiseStep);
+
+// ----------------------------------------------------------------------------------------------------------------------
+// CUDA kernels
+
+// x / (1 + exp(-2u)) is x/2 (1 + tanh u) without a tanh. Where the exponential overflows, the quotient is rightly zero.
+__device__ inline float gelu_tanh(float x) {
+  const float u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
+  return __fdividef(x, 1.0f + __expf(-2.0f * u));
+}
+
+__device__ inline float block_max(float x) {
+  __shared__ float of_warp[32];
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
+  __syncthreads();
+  const int warps = static_cast<int>(blockDim.x / 32);
+  float largest = of_warp[0];
+  for (int i = 1; i < warps; ++i) largest = fmaxf(largest, of_warp[i]);
+  return largest;
+}
+
+__device__ inline unsigned e4m3_pair(float a, float b) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+}
+
+template <int kSteps, class T, bool kGelu>
+__global__ void __launch_bounds__(512) quantise_rows_kernel(const QuantiseRows p) {
+  const int64_t row = blockIdx.x;
+  const int width = static_cast<int>(p.width);
+  const T* const in = static_cast<const T*>(p.x) + row * p.width;
+  Eight<T> raw[kSteps];
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j) {
+    const int column = (j * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * kStep;
+    if (column < width)
+      raw[j].load(in + column);
+    else
+      raw[j].zero();
+  }
+  float v[kSteps][kStep], largest = 0;
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j) {
+    raw[j].expand(v[j]);
+    if constexpr (kGelu) {
+      const int column = (j * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * kStep;
+      float bias[kStep] = {};
+      if (p.bias != nullptr && column < width) load_constant_eight(static_cast<const T*>(p.bias) + column, bias);
+#pragma unroll
+      for (int i = 0; i < kStep; ++i) v[j][i] = gelu_tanh(v[j][i] + bias[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) largest = fmaxf(largest, fabsf(v[j][i]));
+  }
+  largest = fmaxf(block_max(largest), kSmallestRow);
+  const float factor = kE4m3Max / largest;
+  if (threadIdx.x == 0) p.scales[row] = largest / kE4m3Max;
+  uint8_t* const out = p.values + row * p.width;
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j) {
+    const int column = (j * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * kStep;
+    if (column >= width) continue;
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) v[j][i] *= factor;
+    uint2 bytes;
+    bytes.x = e4m3_pair(v[j][0], v[j][1]) | e4m3_pair(v[j][2], v[j][3]) << 16;
+    bytes.y = e4m3_pair(v[j][4], v[j][5]) | e4m3_pair(v[j][6], v[j][7]) << 16;
+    *reinterpret_cast<uint2*>(out + column) = bytes;
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// kernel launchers
+
+template <int kSteps, class T>
+int launch(const QuantiseRows& p, unsigned threads, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(p.rows)), block(threads);
+  if (p.gelu)
+    quantise_rows_kernel<kSteps, T, true><<<grid, block, 0, stream>>>(p);
+  else
+    quantise_rows_kernel<kSteps, T, false><<<grid, block, 0, stream>>>(p);
+  return static_cast<int>(cudaGetLastError());
+}
+
+}  // namespace
+
+int quantise_rows(const QuantiseRows& p, Stream stream) {
+  if (p.rows == 0) return 0;
+  if (!quantise_fits(p.width) || p.rows > 0x7fffffff) return cudaErrorInvalidValue;
+  // As few threads as hold the row in five steps: several loads in flight each, and little of the last step idle.
+  const int64_t eights = p.width / kStep;
+  int64_t threads = 64;
+  while (threads * 5 < eights) threads *= 2;
+  const int64_t steps = (eights + threads - 1) / threads;
+  return with_float(p.type, [&](auto value) {
+    using T = decltype(value);
+    const auto n = static_cast<unsigned>(threads);
+    switch (steps) {
+      case 1:
+        return launch<1, T>(p, n, stream);
+      case 2:
+        return launch<2, T>(p, n, stream);
+      case 3:
+        return launch<3, T>(p, n, stream);
+      case 4:
+        return launch<4, T>(p, n, stream);
+      case 5:
+        return launch<5, T>(p, n, stream);
+      default:
+        return static_cast<int>(cudaErrorInvalidValue);
+    }
+  });
+}
+
+}  // namespace longtake::cuda

@@ -1,0 +1,241 @@
+// bench_kernels [ops] [row] [plans]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
+// random weights.
+//
+//   ops    each operation of a full row and of a row of 70 % columns: time, share of the ceiling, share of a layer
+//   row    whole rows: fused and plain, full and columns, their difference, and whether the host ever waits
+//   plans  what the first attention call of a new shape costs
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/randperm.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <set>
+
+#include "attention/attend.h"
+#include "base/error.h"
+#include "models/ops/bench_ops.h"
+#include "models/skyreels/backbone.h"
+#include "models/weights/source.h"
+
+using namespace longtake;
+
+namespace {
+
+const at::Device kGpu(at::kCUDA, 0);
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+c10::Stream stream() { return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(kGpu); }
+
+// Device time of one call, in milliseconds.
+double timed(const std::function<void()>& run) {
+  c10::Event begin(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT), end(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
+  begin.record(stream());
+  run();
+  end.record(stream());
+  end.synchronize();
+  return begin.elapsedTime(end);
+}
+
+// Median over calls with a cold second-level cache.
+double median_ms(const std::function<void()>& run, int repeats = 9) {
+  const at::Tensor flush = at::empty({256 << 20}, at::TensorOptions().dtype(at::kByte).device(kGpu));
+  for (int i = 0; i < 2; ++i) run();
+  std::vector<double> times;
+  for (int i = 0; i < repeats; ++i) {
+    flush.zero_();
+    times.push_back(timed(run));
+  }
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[repeats / 2];
+}
+
+void time_ops(const char* title, const BenchSizes& sizes) {
+  const std::vector<BenchOp> ops = bench_ops(sizes, kGpu, at::kBFloat16);
+  std::vector<double> times;
+  double layer = 0;
+  for (const BenchOp& op : ops) {
+    times.push_back(median_ms(op.run));
+    layer += times.back() * op.in_layer;
+  }
+  std::printf("\n%s: %lld packed tokens; one layer %.2f ms, 30 layers %.1f ms\n", title,
+              static_cast<long long>(sizes.rows()), layer, 30 * layer);
+  std::printf("  %-34s %9s %8s %8s %7s\n", "", "ms", "TB/s", "TFLOP/s", "share");
+  for (size_t i = 0; i < ops.size(); ++i)
+    std::printf("  %-34s %9.4f %8.2f %8.1f %6.1f%%\n", ops[i].name.c_str(), times[i], ops[i].bytes / times[i] / 1e9,
+                ops[i].flops / times[i] / 1e9, 100 * times[i] * ops[i].in_layer / layer);
+}
+
+// Weights that keep the size of what passes; gains near 1.
+class RandomSource : public WeightSource {
+ public:
+  bool has(const std::string&) const override { return true; }
+  std::vector<int64_t> shape(const std::string& name) const override {
+    fail(ExitCode::internal, "{} has no stored shape", name);
+  }
+  at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) override {
+    const auto options = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
+    const bool gain = shape.size() == 1 && name.ends_with(".weight");
+    int64_t fan_in = 1;
+    for (size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
+    const double scale = shape.size() == 1 ? 0.1 : 1 / std::sqrt(static_cast<double>(fan_in));
+    return (at::randn(shape, options) * scale + (gain ? 1 : 0)).to(at::kBFloat16);
+  }
+};
+
+struct Window {
+  static constexpr int kChunks = 5, kBranches = 2;
+  static constexpr int64_t kFrames = 5;
+  RandomSource source;
+  skyreels::Transformer transformer;
+  skyreels::TextKv cond, uncond;
+  std::unique_ptr<skyreels::SkyReelsBackbone> backbone;
+  std::vector<at::Tensor> embedded;
+
+  static skyreels::TransformerConfig config() {
+    return {.dim = 1536,
+            .ffn_dim = 8960,
+            .layers = 30,
+            .heads = 12,
+            .in_channels = 16,
+            .out_channels = 16,
+            .text_dim = 4096,
+            .freq_dim = 256,
+            .fps_embedding = true};
+  }
+  Window() : transformer(source, config()) {
+    const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
+    cond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
+    uncond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
+    WindowGeometry geometry;
+    for (int c = 0; c < kChunks; ++c) geometry.chunks.push_back({c * kFrames, kFrames});
+    geometry.latent_height = 68;
+    geometry.latent_width = 120;
+    backbone = std::make_unique<skyreels::SkyReelsBackbone>(
+        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1);
+    for (int c = 0; c < kChunks; ++c)
+      embedded.push_back(backbone->embed(at::randn({16, kFrames, 68, 120}, typed.dtype(at::kFloat))));
+  }
+
+  std::vector<at::Tensor> row(const TokenSet& tokens, KvCache& kv) const {
+    const double timesteps[] = {337, 565, 716, 817, 888};
+    std::vector<WorkItem> items;
+    std::vector<at::Tensor> inputs;
+    for (int b = 0; b < kBranches; ++b)
+      for (int c = 0; c < kChunks; ++c) {
+        const WindowGeometry& g = backbone->geometry();
+        items.push_back(
+            {c, b, tokens, std::vector<double>(kFrames, timesteps[c]), {0, g.start(c) + g.chunk_tokens(c)}});
+        inputs.push_back(embedded[c]);
+      }
+    return backbone->forward(items, inputs, kv);
+  }
+};
+
+double relative_error(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (a[i].to(at::kFloat) - b[i].to(at::kFloat)).pow(2).sum().item<double>();
+    size += b[i].to(at::kFloat).pow(2).sum().item<double>();
+  }
+  return std::sqrt(error / size);
+}
+
+// Time of rows on the device and of handing them over on the host; copies and reads that wait for the device are
+// errors.
+std::vector<at::Tensor> time_row(const char* name, const Window& window, const TokenSet& tokens, KvCache& kv,
+                                 int repeats, bool may_wait) {
+  std::vector<at::Tensor> out = window.row(tokens, kv);
+  out.clear();
+  if (!may_wait) c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);
+  double best = 1e30, host = 1e30;
+  for (int i = 0; i < repeats; ++i) {
+    out.clear();
+    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+    double handed_over = 0;
+    const double ms = timed([&] {
+      const double begin = seconds_now();
+      out = window.row(tokens, kv);
+      handed_over = seconds_now() - begin;
+    });
+    best = std::min(best, ms);
+    host = std::min(host, 1e3 * handed_over);
+  }
+  c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
+  double flops = 0;
+  for (int c = 0; c < Window::kChunks; ++c)
+    flops += Window::kBranches *
+             window.backbone->flops(tokens.count(Window::kFrames, 2040), (c + 1) * Window::kFrames * 2040);
+  std::printf("  %-34s %9.1f ms on the device, %7.1f ms on the host, %6.1f TFLOP/s\n", name, best, host,
+              flops / best / 1e9);
+  return out;
+}
+
+void time_rows() {
+  Window window;
+  KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
+  const at::Tensor order = at::randperm(2040, at::TensorOptions().dtype(at::kLong).device(kGpu));
+  const TokenSet columns = TokenSet::columns(std::get<0>(order.narrow(0, 0, 1428).sort()));
+  const TokenSet every = TokenSet::columns(at::arange(2040, at::TensorOptions().dtype(at::kLong).device(kGpu)));
+  std::printf("\nrows of five chunks and two branches\n");
+  const auto plain = time_row("plain, full", window, TokenSet::all(), kv, 1, true);
+  const auto plain_columns = time_row("plain, 70 % columns", window, columns, kv, 1, true);
+  window.transformer.merge_projections();
+  const auto fused = time_row("fused, full", window, TokenSet::all(), kv, 3, false);
+  std::printf("  fused against plain, full: relative difference %.2e\n", relative_error(fused, plain));
+  const auto all_columns = time_row("fused, all columns", window, every, kv, 1, false);
+  bool same = true;
+  for (size_t i = 0; i < fused.size(); ++i) same = same && at::equal(all_columns[i], fused[i]);
+  std::printf("  all columns and the full row are %s\n", same ? "equal bit for bit" : "NOT EQUAL");
+  const auto fused_columns = time_row("fused, 70 % columns", window, columns, kv, 3, false);
+  std::printf("  fused against plain, columns: relative difference %.2e\n",
+              relative_error(fused_columns, plain_columns));
+}
+
+void time_plans() {
+  const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
+  const at::Tensor q = at::randn({4096, 12, 128}, typed), k = at::randn({51000, 12, 128}, typed),
+                   v = at::randn({51000, 12, 128}, typed);
+  attend(q.narrow(0, 0, 128), k, v, {0, 1000});
+  std::printf("\nfirst attention call of a new shape, and the second, in ms on the host\n");
+  for (int64_t n = 2560; n <= 4096; n += 512) {
+    double taken[2];
+    for (double& t : taken) {
+      c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+      const double begin = seconds_now();
+      attend(q.narrow(0, 0, n), k, v, {0, 10200});
+      t = 1e3 * (seconds_now() - begin);
+    }
+    std::printf("  %lld queries: %.2f, %.3f\n", static_cast<long long>(n), taken[0], taken[1]);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) || !at::hasCUDA())
+    fail_usage("bench_kernels needs a GPU and LibTorch's CUDA half");
+  const std::set<std::string> wanted(argv + 1, argv + argc);
+  const auto want = [&](const char* part) { return wanted.empty() || wanted.contains(part); };
+  if (want("plans")) time_plans();
+  if (want("row")) time_rows();
+  if (want("ops")) {
+    time_ops("full row", {});
+    time_ops("row of 70 % columns", {.computed = 7140});
+  }
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "bench_kernels: %s\n", error.what());
+  return 1;
+}
