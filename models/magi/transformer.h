@@ -45,7 +45,8 @@ class Transformer {
 
   const Condition& condition() const { return condition_; }
 
-  // The learned caption that stands for no text, [caption_length, caption_dim] float32; how many of its rows count: spec 3.7.
+  // The learned caption that stands for no text, [caption_length, caption_dim] float32. Only its first rows count (null_rows in
+  // models/magi/text_rows.h).
   const at::Tensor& null_caption() const { return null_caption_; }
 
   // Caption rows that count, [L, caption_dim] -> [L, dim].

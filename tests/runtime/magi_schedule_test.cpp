@@ -84,7 +84,7 @@ TEST_CASE("MAGI-1: step sizes") {
 TEST_CASE("MAGI-1: branches without weight are left out, and the guided velocity is their weighted sum") {
   const auto c = config(false);
   const auto s = settings(16, 4);
-  const magi::VideoSize size{.chunks = 6, .chunk_frames = 6};
+  const magi::VideoSize size{.chunks = 6, .first = 1, .prefix_frames = 6, .chunk_frames = 6};
   bool seen_last_quarter = false;
   for (const magi::Row& row : magi::rows(s, size)) {
     const auto items = magi::work_items(row, s, c, 100);
@@ -97,7 +97,7 @@ TEST_CASE("MAGI-1: branches without weight are left out, and the guided velocity
       CHECK(item.step_size == 0);
     }
     const auto guided = magi::guided_velocities(row, c, items, velocities);
-    REQUIRE(guided.size() == row.chunks.size() - row.extra_clean);
+    REQUIRE(guided.size() == (row.prefix ? 0 : row.chunks.size() - row.extra_clean));
     for (size_t i = 0; i < guided.size(); ++i) {
       const magi::ChunkStep& chunk = row.chunks[i + row.extra_clean];
       auto& v = by_chunk[chunk.chunk];
@@ -105,6 +105,7 @@ TEST_CASE("MAGI-1: branches without weight are left out, and the guided velocity
       const at::Tensor want = chunk.t < 0.29f ? -0.5 * v[2] - 6 * v[1] + 7.5 * v[0] : v[1];
       CHECK(at::allclose(guided[i], want, 1e-4, 1e-5));
     }
+    if (row.prefix) CHECK(items.size() == 1);
     if (row.chunks.back().t > 0.29f) {
       seen_last_quarter = true;
       for (const WorkItem& item : items) CHECK(item.branch == 1);
