@@ -29,7 +29,8 @@ std::vector<Piece> cut(const KvLayer* store, TokenRange tokens, std::span<const 
   };
   const auto add_stored = [&](int64_t begin, int64_t end) {
     if (begin == end) return;
-    LONGTAKE_CHECK(store, "expected keys of tokens [{}, {}), which nothing stores and the call does not compute", begin, end);
+    LONGTAKE_CHECK(store, "expected keys of tokens [{}, {}), which nothing stores and the call does not compute", begin,
+                   end);
     if (pieces.empty()) begin = std::clamp(store->first, begin, end);
     LONGTAKE_CHECK(begin == end || (store->first <= begin && end <= store->end()),
                    "expected stored keys of tokens [{}, {}), found [{}, {})", begin, end, store->first, store->end());
@@ -62,7 +63,9 @@ KvLayer overlay(const KvLayer* store, TokenRange tokens, std::span<const FreshRo
     if (biased)
       bias.push_back(p.store ? p.store->bias.narrow(0, p.row, count) : at::zeros({count}, store->bias.options()));
   }
-  const auto joined = [](const std::vector<at::Tensor>& parts) { return parts.size() == 1 ? parts[0] : at::cat(parts); };
+  const auto joined = [](const std::vector<at::Tensor>& parts) {
+    return parts.size() == 1 ? parts[0] : at::cat(parts);
+  };
   return {joined(k), joined(v), biased ? joined(bias) : at::Tensor(), pieces.front().begin};
 }
 

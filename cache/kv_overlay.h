@@ -14,9 +14,10 @@ struct FreshRows {
   int64_t token = 0, count = 0, row = 0;
 };
 
-// The keys of `tokens`: stored rows, and in place of those in `fresh` (ascending, without overlap) rows of keys and values
-// [rows, kv_heads, head_width]. `store` is null where nothing is stored. Tokens in front that the store no longer holds are left
-// out; any other token that neither has is an Error (internal). Refers to its sources where no copy is needed.
+// The keys of `tokens`: stored rows, and in place of those in `fresh` (ascending, without overlap) rows of keys and
+// values [rows, kv_heads, head_width]. `store` is null where nothing is stored. Tokens in front that the store no
+// longer holds are left out; any other token that neither has is an Error (internal). Refers to its sources where no
+// copy is needed.
 KvLayer overlay(const KvLayer* store, TokenRange tokens, std::span<const FreshRows> fresh, const at::Tensor& keys,
                 const at::Tensor& values);
 

@@ -16,7 +16,8 @@ GuidanceScales guidance_scales(const RunConfig& run, float t) {
   return {run.prev_chunk_scales[i], run.text_scales[i]};
 }
 
-at::Tensor guide(const GuidanceScales& s, const at::Tensor& text, const at::Tensor& null_text, const at::Tensor& alone) {
+at::Tensor guide(const GuidanceScales& s, const at::Tensor& text, const at::Tensor& null_text,
+                 const at::Tensor& alone) {
   LONGTAKE_CHECK((text.defined() || !s.needs_text()) && (null_text.defined() || !s.needs_null_text()) &&
                      (alone.defined() || !s.needs_alone()),
                  "expected the velocity of every branch that has weight");

@@ -21,9 +21,10 @@ struct GuidanceScales {
 // From the interval of t that `t` lies in.
 GuidanceScales guidance_scales(const RunConfig& run, float t);
 
-// Base models: velocities of one chunk with its caption, without one, and alone without one. A branch without weight may be
-// undefined.
-at::Tensor guide(const GuidanceScales& scales, const at::Tensor& text, const at::Tensor& null_text, const at::Tensor& alone);
+// Base models: velocities of one chunk with its caption, without one, and alone without one. A branch without weight
+// may be undefined.
+at::Tensor guide(const GuidanceScales& scales, const at::Tensor& text, const at::Tensor& null_text,
+                 const at::Tensor& alone);
 
 // Distilled models: the share of the nearly clean chunk's copy, which saw only itself.
 constexpr double kCopyShare = 0.3;

@@ -33,7 +33,8 @@ KeyRange keys_at(const ScheduleSettings& s, int chunk, int step) {
 VideoSize VideoSize::of(const RunConfig& run, int prefix_frames) {
   LONGTAKE_CHECK(prefix_frames >= 0, "expected a prefix of 0 latent frames or more, found {}", prefix_frames);
   const int wanted = run.frames / run.temporal_downsample + prefix_frames;
-  return {(wanted + run.chunk_frames - 1) / run.chunk_frames, prefix_frames / run.chunk_frames, prefix_frames, run.chunk_frames};
+  return {(wanted + run.chunk_frames - 1) / run.chunk_frames, prefix_frames / run.chunk_frames, prefix_frames,
+          run.chunk_frames};
 }
 
 KeyRange VideoSize::emitted(int chunk) const {
@@ -81,7 +82,8 @@ double step_size(const ScheduleSettings& s, double interval) {
 }
 
 std::vector<Stage> stages(const ScheduleSettings& s, const VideoSize& size) {
-  LONGTAKE_CHECK(s.window > 0 && s.steps % s.window == 0, "expected steps that a window of {} divides, found {}", s.window, s.steps);
+  LONGTAKE_CHECK(s.window > 0 && s.steps % s.window == 0, "expected steps that a window of {} divides, found {}",
+                 s.window, s.steps);
   std::vector<Stage> out;
   for (int i = size.first; i < size.chunks + s.window - 1; ++i)
     out.push_back({{std::max(size.first, i - s.window + 1), std::min(size.chunks, i + 1)},

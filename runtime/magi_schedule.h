@@ -1,4 +1,5 @@
-// MAGI-1's schedule: the time grid, which chunks are in flight in a row, what each of them attends to, when chunks are done.
+// MAGI-1's schedule: the time grid, which chunks are in flight in a row, what each of them attends to, when chunks are
+// done.
 //
 // Spec: magi1.md 3.2-3.6 and 2.8. Time runs from noise (0) to clean (1). All of it is known before a run starts.
 #pragma once
@@ -28,7 +29,8 @@ struct VideoSize {
 // The settings that the schedule depends on.
 struct ScheduleSettings {
   int steps = 0, window = 0;
-  bool long_step_last = false;     // the 12-step grid "16,16,8" rather than "8,16,16": which of a quarter's steps is double
+  // the 12-step grid "16,16,8" rather than "8,16,16": which of a quarter's steps is double
+  bool long_step_last = false;
   std::vector<int> key_chunks;  // chunks visible, its own included, in each equal part of the steps; empty: all
   int clean_key_chunks = 1;     // the same for a finished chunk, whose list is not empty; -1: as in the last part
   float clean_t = 0.9999f;
@@ -40,7 +42,8 @@ struct ScheduleSettings {
 // steps + 1 values from 0 to 1 (1.0000001 in float32). Twelve steps take a mixed grid.
 std::vector<float> time_grid(const ScheduleSettings& settings);
 
-// How much of the model's finest step each of a quarter's steps makes up: 1, or 2 for the double steps of the 12-step grid.
+// How much of the model's finest step each of a quarter's steps makes up: 1, or 2 for the double steps of the 12-step
+// grid.
 double shortcut_interval(const ScheduleSettings& settings, int inner_step);
 // The step size that a distilled model is told: half the number of steps, or what the 12-step grid stands for.
 double step_size(const ScheduleSettings& settings, double interval);
@@ -54,19 +57,20 @@ std::vector<Stage> stages(const ScheduleSettings& settings, const VideoSize& siz
 // One chunk of a row.
 struct ChunkStep {
   int chunk = 0;
-  int step = 0;   // of the chunk; the number of steps where it is finished
+  int step = 0;             // of the chunk; the number of steps where it is finished
   float t = 0, t_next = 0;  // equal where it is finished
-  KeyRange keys;  // in chunks of the video
+  KeyRange keys;            // in chunks of the video
 };
 
 // One line of the schedule.
 struct Row {
-  bool prefix = false;          // no step: prefix chunks run once for their keys
-  bool extra_clean = false;     // the first chunk is a finished one that runs once more for its keys
-  bool nearly_clean = false;    // the first chunk in flight is beyond the threshold: distilled models run a copy that sees only itself
-  double interval = 1;          // shortcut_interval
+  bool prefix = false;       // no step: prefix chunks run once for their keys
+  bool extra_clean = false;  // the first chunk is a finished one that runs once more for its keys
+  // the first chunk in flight is beyond the threshold: distilled models run a copy that sees only itself
+  bool nearly_clean = false;
+  double interval = 1;              // shortcut_interval
   std::vector<ChunkStep> chunks{};  // neighbours, cleanest first
-  int finished = -1;            // the chunk that is done after this row
+  int finished = -1;                // the chunk that is done after this row
 };
 std::vector<Row> rows(const ScheduleSettings& settings, const VideoSize& size);
 

@@ -16,7 +16,8 @@ std::span<const ChunkStep> in_flight(const Row& row) {
   return row.prefix ? std::span<const ChunkStep>{} : std::span(row.chunks).subspan(row.extra_clean);
 }
 
-const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> items, std::span<const at::Tensor> velocities) {
+const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> items,
+                              std::span<const at::Tensor> velocities) {
   static const at::Tensor none;
   for (size_t i = 0; i < items.size(); ++i)
     if (items[i].chunk == chunk && items[i].branch == branch) return velocities[i];
@@ -25,13 +26,15 @@ const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> i
 
 }  // namespace
 
-std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts, const TextKv& null_text) {
+std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts,
+                                      const TextKv& null_text) {
   if (distilled) return {{texts, false, 0}, {texts, false, -1}};
   const std::vector<const TextKv*> none(texts.size(), &null_text);
   return {{texts, false, 0}, {none, true, 0}, {none, true, -1}};
 }
 
-std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config, int64_t chunk_tokens) {
+std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config,
+                                 int64_t chunk_tokens) {
   const bool distilled = config.engine.distilled;
   const double dt = distilled ? step_size(settings, row.interval) : 0;
   std::vector<WorkItem> items;
@@ -52,7 +55,8 @@ std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& setting
     return items;
   }
   const auto needs = [&](const ChunkStep& c) { return guidance_scales(config.run, c.t); };
-  if (std::any_of(in_flight(row).begin(), in_flight(row).end(), [&](const ChunkStep& c) { return needs(c).needs_text(); }))
+  if (std::any_of(in_flight(row).begin(), in_flight(row).end(),
+                  [&](const ChunkStep& c) { return needs(c).needs_text(); }))
     for (const ChunkStep& c : row.chunks) add(kText, c, c.keys, false);
   for (const ChunkStep& c : row.chunks) add(kNullText, c, c.keys, true);
   for (const ChunkStep& c : in_flight(row))

@@ -66,21 +66,25 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
   for (size_t i = 0; i < items.size(); ++i) {
     const WorkItem& item = items[i];
     const Branch& branch = branches_.at(item.branch);
-    const int64_t frames = geometry_.chunks.at(item.chunk).frames, plane = geometry_.plane, start = geometry_.start(item.chunk);
+    const int64_t frames = geometry_.chunks.at(item.chunk).frames, plane = geometry_.plane,
+                  start = geometry_.start(item.chunk);
     const int64_t rows = item.tokens.count(frames, plane);
-    LONGTAKE_CHECK(inputs[i].size(0) == frames * plane, "expected {} tokens of chunk {}, found {}", frames * plane, item.chunk,
-                   inputs[i].size(0));
+    LONGTAKE_CHECK(inputs[i].size(0) == frames * plane, "expected {} tokens of chunk {}, found {}", frames * plane,
+                   item.chunk, inputs[i].size(0));
     LONGTAKE_CHECK(rows > 0 && static_cast<int64_t>(item.timesteps.size()) == frames &&
-                       std::adjacent_find(item.timesteps.begin(), item.timesteps.end(), std::not_equal_to<>()) == item.timesteps.end(),
-                   "expected a token set that is not empty and one timestep for all {} frames of chunk {}", frames, item.chunk);
+                       std::adjacent_find(item.timesteps.begin(), item.timesteps.end(), std::not_equal_to<>()) ==
+                           item.timesteps.end(),
+                   "expected a token set that is not empty and one timestep for all {} frames of chunk {}", frames,
+                   item.chunk);
     LONGTAKE_CHECK(transformer_.distilled() == (item.step_size > 0), "expected {} step size for chunk {}, found {}",
                    transformer_.distilled() ? "a" : "no", item.chunk, item.step_size);
-    LONGTAKE_CHECK(branch.store >= 0 || !item.writes_kv, "expected an item that does not write: branch {} stores nothing",
-                   item.branch);
-    LONGTAKE_CHECK(item.writes_kv || item.tokens.is_all(), "expected all tokens of chunk {}, whose keys are not stored", item.chunk);
+    LONGTAKE_CHECK(branch.store >= 0 || !item.writes_kv,
+                   "expected an item that does not write: branch {} stores nothing", item.branch);
+    LONGTAKE_CHECK(item.writes_kv || item.tokens.is_all(), "expected all tokens of chunk {}, whose keys are not stored",
+                   item.chunk);
     for (size_t j = 0; j < i; ++j)
-      LONGTAKE_CHECK(items[j].branch != item.branch || items[j].chunk != item.chunk, "expected chunk {} once in branch {}",
-                     item.chunk, item.branch);
+      LONGTAKE_CHECK(items[j].branch != item.branch || items[j].chunk != item.chunk,
+                     "expected chunk {} once in branch {}", item.chunk, item.branch);
     const at::Tensor positions = rotations_.narrow(0, start, frames * plane);
     if (item.tokens.is_all()) {
       x.push_back(inputs[i]);
@@ -103,17 +107,20 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
   p.x = at::cat(x);
   p.rotations = at::cat(rotations);
   const auto f32 = at::TensorOptions().dtype(at::kFloat);
-  p.condition = transformer_.condition()(at::tensor(timesteps, f32), transformer_.distilled() ? at::tensor(step_sizes, f32) : at::Tensor(),
+  p.condition = transformer_.condition()(at::tensor(timesteps, f32),
+                                         transformer_.distilled() ? at::tensor(step_sizes, f32) : at::Tensor(),
                                          at::tensor(null_text, at::TensorOptions().dtype(at::kLong)));
   return p;
 }
 
 std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                               KvCache& kv) const {
-  LONGTAKE_CHECK(items.size() == inputs.size() && !items.empty(), "expected one input an item, found {} and {}", items.size(),
-                 inputs.size());
+  LONGTAKE_CHECK(items.size() == inputs.size() && !items.empty(), "expected one input an item, found {} and {}",
+                 items.size(), inputs.size());
   const Packed p = pack(items, inputs);
-  const auto joined = [](const std::vector<at::Tensor>& parts) { return parts.size() == 1 ? parts[0] : at::cat(parts); };
+  const auto joined = [](const std::vector<at::Tensor>& parts) {
+    return parts.size() == 1 ? parts[0] : at::cat(parts);
+  };
   // Neighbours for which `same` holds are one attention call: f(first item, first row, rows).
   const auto by_runs = [&](const auto& same, const auto& f) {
     for (size_t i = 0, end; i < items.size(); i = end) {
@@ -134,8 +141,8 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
               [&](size_t i, int64_t begin, int64_t rows) {
                 const WorkItem& item = items[i];
                 const int store = branches_[item.branch].store;
-                const KvLayer seen = overlay(store < 0 ? nullptr : &kv.layer(layer, store), {item.keys.begin, item.keys.end},
-                                             p.fresh[item.branch], k, v);
+                const KvLayer seen = overlay(store < 0 ? nullptr : &kv.layer(layer, store),
+                                             {item.keys.begin, item.keys.end}, p.fresh[item.branch], k, v);
                 out.push_back(attend(q.narrow(0, begin, rows), seen.k, seen.v, {0, seen.k.size(0)}, seen.bias));
               });
       for (int64_t store = 0; kv.on_queries && store < kv.shape().branches; ++store)
@@ -176,7 +183,8 @@ double MagiBackbone::flops(int64_t tokens, int64_t keys) const {
 double transformer_flops(const ModelConfig& c, int64_t tokens, int64_t keys, int64_t text_length) {
   const double D = static_cast<double>(c.dim), F = static_cast<double>(c.ffn_dim);
   const double kv = static_cast<double>(c.kv_heads * c.head_width);
-  const double linear = 2 * (2 * D * D + 2 * kv * D + 2 * D * D + (c.gated_mlp ? 3 : 2) * D * F);  // q qx, k v, the joint, MLP
+  const double linear =
+      2 * (2 * D * D + 2 * kv * D + 2 * D * D + (c.gated_mlp ? 3 : 2) * D * F);  // q qx, k v, the joint, MLP
   const double attention = 4 * D * (static_cast<double>(keys) + static_cast<double>(text_length));
   return static_cast<double>(c.layers) * static_cast<double>(tokens) * (linear + attention);
 }

@@ -1,10 +1,10 @@
 // MAGI-1 behind the Backbone interface: the texts of one prompt, all chunks of one video, ATen operators.
 //
 // Spec: magi1.md 2.8 and 3.6. Every forward of a guided step is a branch of one call:
-//   base       0 caption (reads the store of branch 1 and does not write), 1 null caption (writes), 2 null caption, each chunk alone
-//   distilled  0 caption (writes), 1 the copy of the nearly clean chunk, which sees only itself
-// A branch without a store sees what the call itself computes. Time positions are those of the video in every branch; where a
-// chunk sees only itself they do not matter.
+//   base       0 caption (reads the store of branch 1 and does not write), 1 null caption (writes), 2 null caption,
+//   each chunk alone distilled  0 caption (writes), 1 the copy of the nearly clean chunk, which sees only itself
+// A branch without a store sees what the call itself computes. Time positions are those of the video in every branch;
+// where a chunk sees only itself they do not matter.
 #pragma once
 
 #include <vector>
@@ -30,19 +30,22 @@ struct Branch {
 
 class MagiBackbone final : public Backbone {
  public:
-  // The transformer and the texts must outlive the object. `null_text` is what finished chunks read. Every store from 0 to the
-  // largest that a branch names exists.
-  MagiBackbone(const Transformer& transformer, std::vector<Branch> branches, const TextKv& null_text, WindowGeometry geometry);
+  // The transformer and the texts must outlive the object. `null_text` is what finished chunks read. Every store from 0
+  // to the largest that a branch names exists.
+  MagiBackbone(const Transformer& transformer, std::vector<Branch> branches, const TextKv& null_text,
+               WindowGeometry geometry);
 
   const WindowGeometry& geometry() const override { return geometry_; }
   // `branches` counts the stores.
   KvShape kv_shape() const override;
   at::Tensor embed(const at::Tensor& latents) const override;
-  // A chunk has one timestep. Items that do not write must be whole chunks, and a chunk stands at most once in a branch.
-  // KvCache::on_queries gets the store's number and the queries of the last item that writes to it.
-  std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, KvCache& kv) const override;
+  // A chunk has one timestep. Items that do not write must be whole chunks, and a chunk stands at most once in a
+  // branch. KvCache::on_queries gets the store's number and the queries of the last item that writes to it.
+  std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
+                                  KvCache& kv) const override;
   at::Tensor head(const at::Tensor& hidden, std::span<const double> timesteps) const override;
-  // Of the timestep alone; distilled models add that of the step size, which is constant over a run but for 12-step grids.
+  // Of the timestep alone; distilled models add that of the step size, which is constant over a run but for 12-step
+  // grids.
   at::Tensor step_embedding(double timestep) const override;
   double flops(int64_t tokens, int64_t keys) const override;
 

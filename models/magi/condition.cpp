@@ -24,13 +24,15 @@ Linear take_float32(WeightSource& source, const std::string& name, int64_t out, 
 // Rounded to float32 step by step as in the reference, but for exp: the nearest float, the same on every device.
 at::Tensor frequencies(const at::Device& device) {
   const int64_t half = kSinusoid / 2;
-  const at::Tensor exponent = at::arange(half, at::TensorOptions().dtype(at::kFloat)) * -std::log(10000.0) / static_cast<double>(half);
+  const at::Tensor exponent =
+      at::arange(half, at::TensorOptions().dtype(at::kFloat)) * -std::log(10000.0) / static_cast<double>(half);
   return at::exp(exponent.to(at::kDouble)).to(at::kFloat).to(device);
 }
 
 }  // namespace
 
-Condition::Condition(WeightSource& source, const ModelConfig& config, const at::Tensor& null_caption, at::ScalarType dtype)
+Condition::Condition(WeightSource& source, const ModelConfig& config, const at::Tensor& null_caption,
+                     at::ScalarType dtype)
     : dtype_(dtype) {
   in_ = take_float32(source, "t_embedder.mlp.0", config.condition_dim, kSinusoid);
   out_ = take_float32(source, "t_embedder.mlp.2", config.condition_dim, config.condition_dim);
@@ -49,7 +51,8 @@ at::Tensor Condition::embed(const at::Tensor& times) const {
   return out_(at::silu(in_(sinusoid)));
 }
 
-at::Tensor Condition::operator()(const at::Tensor& timesteps, const at::Tensor& step_sizes, const at::Tensor& null_text) const {
+at::Tensor Condition::operator()(const at::Tensor& timesteps, const at::Tensor& step_sizes,
+                                 const at::Tensor& null_text) const {
   LONGTAKE_CHECK(timesteps.dim() == 1 && null_text.sizes() == timesteps.sizes() &&
                      (!step_sizes.defined() || step_sizes.sizes() == timesteps.sizes()),
                  "expected one text flag and step size for each of {} timesteps", timesteps.size(0));

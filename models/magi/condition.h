@@ -13,14 +13,15 @@ namespace longtake::magi {
 class Condition {
  public:
   Condition() = default;
-  // `dtype`: the working dtype of the model. The null caption [caption_length, caption_dim] is the one of the text side too.
+  // `dtype`: the working dtype of the model. The null caption [caption_length, caption_dim] is the one of the text side
+  // too.
   Condition(WeightSource& source, const ModelConfig& config, const at::Tensor& null_caption, at::ScalarType dtype);
 
   // times [n] float32 (timesteps 0 ... 1, or step sizes dt) -> [n, condition_dim] float32.
   at::Tensor embed(const at::Tensor& times) const;
 
-  // One row for each of n chunks, [n, condition_dim] in the working dtype. step_sizes [n], or undefined for models that are
-  // not distilled. null_text [n], 0 or 1: which of two learned rows stands for the text; captions play no part.
+  // One row for each of n chunks, [n, condition_dim] in the working dtype. step_sizes [n], or undefined for models that
+  // are not distilled. null_text [n], 0 or 1: which of two learned rows stands for the text; captions play no part.
   at::Tensor operator()(const at::Tensor& timesteps, const at::Tensor& step_sizes, const at::Tensor& null_text) const;
 
   int64_t weight_bytes() const;

@@ -28,7 +28,9 @@ class Section {
     const Json& value = take(field);
     // Larger than the type: nlohmann keeps those as unsigned or as a double.
     if (!value.is_number_integer()) refuse(field, "an integer", value);
-    return in_range<int64_t>(field, value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX ? INT64_MAX : value.get<int64_t>(), low, high);
+    return in_range<int64_t>(
+        field, value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX ? INT64_MAX : value.get<int64_t>(), low,
+        high);
   }
   double number(const std::string& field, double low, double high) { return number(field, take(field), low, high); }
   bool flag(const std::string& field) {
@@ -139,7 +141,8 @@ ModelConfig read_model(Section s) {
   if (m.dim % 8 != 0 || m.head_width % 8 != 0)
     s.fail("hidden_size {} and kv_channels {} must be multiples of 8", m.dim, m.head_width);
   if (m.in_channels != m.out_channels || (m.half_channel_vae && m.in_channels % 2 != 0))
-    s.fail("in_channels {} and out_channels {} must be equal, and even with half_channel_vae", m.in_channels, m.out_channels);
+    s.fail("in_channels {} and out_channels {} must be equal, and even with half_channel_vae", m.in_channels,
+           m.out_channels);
   s.finish();
   return m;
 }
@@ -166,18 +169,21 @@ RunConfig read_run(Section s) {
   for (const char* path : {"load", "t5_pretrained", "t5_device", "vae_pretrained"}) s.text(path);
 
   if (r.guidance_times.empty() || r.guidance_times.front() != 0 ||
-      std::adjacent_find(r.guidance_times.begin(), r.guidance_times.end(), std::greater_equal<>()) != r.guidance_times.end())
+      std::adjacent_find(r.guidance_times.begin(), r.guidance_times.end(), std::greater_equal<>()) !=
+          r.guidance_times.end())
     s.fail("'cfg_t_range' must rise from 0");
   if (r.prev_chunk_scales.size() != r.guidance_times.size() || r.text_scales.size() != r.guidance_times.size())
-    s.fail("'prev_chunk_scales' and 'text_scales' must have one value for each of the {} in 'cfg_t_range', found {} and {}",
-           r.guidance_times.size(), r.prev_chunk_scales.size(), r.text_scales.size());
+    s.fail(
+        "'prev_chunk_scales' and 'text_scales' must have one value for each of the {} in 'cfg_t_range', found {} and "
+        "{}",
+        r.guidance_times.size(), r.prev_chunk_scales.size(), r.text_scales.size());
   if (r.clean_key_chunks == 0) s.fail("'clean_chunk_kvrange' must be -1 or at least 1");
   if (r.height % 16 != 0 || r.width % 16 != 0)
     s.fail("the video size {} x {} must be multiples of 16", r.height, r.width);
   const int parts = std::max<int>(1, static_cast<int>(r.key_chunks.size()));
   if (r.steps % r.window != 0 || r.steps % parts != 0)
-    s.fail("'num_steps' {} must be a multiple of 'window_size' {} and of the {} values of 'noise2clean_kvrange'", r.steps,
-           r.window, parts);
+    s.fail("'num_steps' {} must be a multiple of 'window_size' {} and of the {} values of 'noise2clean_kvrange'",
+           r.steps, r.window, parts);
   s.finish();
   return r;
 }
@@ -211,7 +217,10 @@ Config Config::parse(const std::string& json, const std::string& what) {
   const int branches = config.engine.distilled || config.engine.fp8 ? 1 : 3;
   if (config.run.branches != branches)
     fail_file("{}: runtime_config: 'cfg_number' must be {} for a {} model, found {}", what, branches,
-              config.engine.fp8 ? "quantised" : config.engine.distilled ? "distilled" : "base", config.run.branches);
+              config.engine.fp8         ? "quantised"
+              : config.engine.distilled ? "distilled"
+                                        : "base",
+              config.run.branches);
   return config;
 }
 

@@ -25,10 +25,10 @@ at::Tensor centred(int64_t size, double r, const at::TensorOptions& options) {
 }  // namespace
 
 at::Tensor rope_table(const at::Tensor& bands, int64_t first_frame, int64_t frames, int64_t height, int64_t width) {
-  LONGTAKE_CHECK(bands.dim() == 1 && bands.scalar_type() == at::kFloat, "expected float32 bands [b], found {} dimensions",
-                 bands.dim());
-  LONGTAKE_CHECK(first_frame >= 0 && frames > 0 && height > 0 && width > 0, "expected a grid that is not empty, found {} x {} x {}",
-                 frames, height, width);
+  LONGTAKE_CHECK(bands.dim() == 1 && bands.scalar_type() == at::kFloat,
+                 "expected float32 bands [b], found {} dimensions", bands.dim());
+  LONGTAKE_CHECK(first_frame >= 0 && frames > 0 && height > 0 && width > 0,
+                 "expected a grid that is not empty, found {} x {} x {}", frames, height, width);
   const int64_t b = bands.size(0);
   const double r = std::sqrt(static_cast<double>(height * width) / 256);
   const auto f32 = bands.options();

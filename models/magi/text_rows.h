@@ -14,12 +14,18 @@ struct SpecialTokens {
   at::Tensor others;         // [17 or more, caption_dim], by Row
 
   enum Row : int64_t {
-    transition = 0, high_quality = 1, static_first_frames = 2, dynamic_first_frames = 3, borders = 4,
+    transition = 0,
+    high_quality = 1,
+    static_first_frames = 2,
+    dynamic_first_frames = 3,
+    borders = 4,
     duration = 7,  // of 1 ... 8 chunks: eight rows
-    three_d_model = 15, two_d_anime = 16
+    three_d_model = 15,
+    two_d_anime = 16
   };
 
-  // From the file's values, float64; the model was trained on their float16 roundings. Error (bad_file) for other shapes.
+  // From the file's values, float64; the model was trained on their float16 roundings. Error (bad_file) for other
+  // shapes.
   static SpecialTokens from(const at::Tensor& caption, const at::Tensor& logo, const at::Tensor& others);
 };
 
@@ -30,10 +36,10 @@ struct TextSettings {
   bool negative = false;  // special rows for unwanted things in front of the null caption
 };
 
-// caption [L, caption_dim] float32: the text encoder's rows that count -> the rows of each chunk from `first` to `chunks` - 1, cut
-// to `length`. They differ in the row that says how many chunks are left.
-std::vector<at::Tensor> caption_rows(const at::Tensor& caption, const SpecialTokens& tokens, const TextSettings& settings,
-                                     int first, int chunks, int64_t length);
+// caption [L, caption_dim] float32: the text encoder's rows that count -> the rows of each chunk from `first` to
+// `chunks` - 1, cut to `length`. They differ in the row that says how many chunks are left.
+std::vector<at::Tensor> caption_rows(const at::Tensor& caption, const SpecialTokens& tokens,
+                                     const TextSettings& settings, int first, int chunks, int64_t length);
 
 // null_caption [caption_length, caption_dim] -> the rows that stand for no text.
 at::Tensor null_rows(const at::Tensor& null_caption, const SpecialTokens& tokens, const TextSettings& settings);

@@ -24,11 +24,14 @@ constexpr const char* kLayerName = "videodit_blocks.layers.{}.";
 
 void refuse_fp8(const WeightSource& source, int64_t layers) {
   for (int64_t i = 0; i < layers; ++i)
-    for (const char* name : {"self_attention.linear_qkv.q", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2"}) {
+    for (const char* name :
+         {"self_attention.linear_qkv.q", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2"}) {
       const std::string linear = fmt::format(kLayerName, i) + name;
       if (source.has(linear + ".weight_scale"))
-        fail_file("{} is quantised to fp8, which longtake does not run for MAGI-1; use the checkpoint that is not quantised "
-                  "(inference_weight or inference_weight.distill)", linear);
+        fail_file(
+            "{} is quantised to fp8, which longtake does not run for MAGI-1; use the checkpoint that is not quantised "
+            "(inference_weight or inference_weight.distill)",
+            linear);
     }
 }
 
@@ -38,7 +41,9 @@ Linear take_linear(WeightSource& source, const std::string& name, int64_t out, i
 
 }  // namespace
 
-at::Tensor Transformer::Norm::operator()(const at::Tensor& x, double eps) const { return layer_norm(x, gain, bias, eps); }
+at::Tensor Transformer::Norm::operator()(const at::Tensor& x, double eps) const {
+  return layer_norm(x, gain, bias, eps);
+}
 
 Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) const {
   const ModelConfig& c = config_;
@@ -82,7 +87,8 @@ Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool d
   const ModelConfig& c = config_;
   refuse_fp8(source, c.layers);
   if (source.has(fmt::format(kLayerName, c.layers) + "self_attention.linear_qkv.q.weight"))
-    fail_file("the checkpoint has more than the {} layers that num_layers says; is this the config of another model?", c.layers);
+    fail_file("the checkpoint has more than the {} layers that num_layers says; is this the config of another model?",
+              c.layers);
   patch_.weight = source.take_float32("x_embedder.weight", {c.dim, c.in_channels, 1, 2, 2}).reshape({c.dim, -1});
   null_caption_ = source.take_float32("y_embedder.null_caption_embedding", {c.caption_length, c.caption_dim});
   text_in_ = {source.take_float32("y_embedder.y_proj_xattn.0.weight", {c.dim, c.caption_dim}),
@@ -100,14 +106,15 @@ Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool d
 at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
   LONGTAKE_CHECK(latents.dim() == 4 && latents.size(0) == config_.latent_channels() && latents.size(2) % 2 == 0 &&
                      latents.size(3) % 2 == 0,
-                 "expected latents [C={}, F, even h, even w], found {} dimensions and {} channels", config_.latent_channels(),
-                 latents.dim(), latents.size(0));
+                 "expected latents [C={}, F, even h, even w], found {} dimensions and {} channels",
+                 config_.latent_channels(), latents.dim(), latents.size(0));
   const int64_t F = latents.size(1), gh = latents.size(2) / 2, gw = latents.size(3) / 2;
   at::Tensor x = latents.to(at::kFloat) * config_.x_rescale_factor;
   if (config_.half_channel_vae) x = at::cat({x, x});
   // Feature order of a patch is (channel, dy, dx): the layout of the convolution's weight.
-  const at::Tensor patches =
-      x.reshape({config_.in_channels, F, gh, 2, gw, 2}).permute({1, 2, 4, 0, 3, 5}).reshape({F * gh * gw, config_.in_channels * 4});
+  const at::Tensor patches = x.reshape({config_.in_channels, F, gh, 2, gw, 2})
+                                 .permute({1, 2, 4, 0, 3, 5})
+                                 .reshape({F * gh * gw, config_.in_channels * 4});
   return patch_(patches).to(dtype_);
 }
 
@@ -163,7 +170,8 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
 
 at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t grid_w) const {
   const int64_t plane = grid_h * grid_w, C = config_.out_channels;
-  LONGTAKE_CHECK(hidden.dim() == 2 && hidden.size(0) % plane == 0, "expected frames of {} tokens, found {}", plane, hidden.size(0));
+  LONGTAKE_CHECK(hidden.dim() == 2 && hidden.size(0) % plane == 0, "expected frames of {} tokens, found {}", plane,
+                 hidden.size(0));
   const int64_t F = hidden.size(0) / plane;
   const at::Tensor out = head_(final_norm_(hidden, config_.eps));
   // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
@@ -180,8 +188,8 @@ int64_t Transformer::weight_bytes() const {
   for (const Linear* l : {&patch_, &text_in_, &head_}) add_linear(*l);
   add(null_caption_), add(bands_), add_norm(final_norm_);
   for (const Layer& layer : layers_) {
-    for (const Linear* l : {&layer.ada, &layer.q, &layer.k, &layer.v, &layer.text_q, &layer.text_kv, &layer.out, &layer.mlp_in,
-                            &layer.mlp_out})
+    for (const Linear* l : {&layer.ada, &layer.q, &layer.k, &layer.v, &layer.text_q, &layer.text_kv, &layer.out,
+                            &layer.mlp_in, &layer.mlp_out})
       add_linear(*l);
     for (const Norm* n : {&layer.norm, &layer.q_norm, &layer.k_norm, &layer.text_q_norm, &layer.text_k_norm,
                           &layer.attention_post, &layer.mlp_norm, &layer.mlp_post})

@@ -13,8 +13,12 @@ using namespace longtake;
 namespace {
 
 // Row r holds the value `from + r`.
-at::Tensor rows(double from, int64_t count) { return at::arange(from, from + double(count), at::kFloat).view({count, 1, 1}); }
-std::vector<float> values(const at::Tensor& x) { return {x.contiguous().data_ptr<float>(), x.contiguous().data_ptr<float>() + x.numel()}; }
+at::Tensor rows(double from, int64_t count) {
+  return at::arange(from, from + double(count), at::kFloat).view({count, 1, 1});
+}
+std::vector<float> values(const at::Tensor& x) {
+  return {x.contiguous().data_ptr<float>(), x.contiguous().data_ptr<float>() + x.numel()};
+}
 
 }  // namespace
 

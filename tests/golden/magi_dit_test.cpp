@@ -1,5 +1,5 @@
-// The MAGI-1 transformer against the reference: one and several chunks at different noise levels, a filled cache, chunks alone,
-// distilled step sizes, the switches of the large model, and guided velocities of whole steps.
+// The MAGI-1 transformer against the reference: one and several chunks at different noise levels, a filled cache,
+// chunks alone, distilled step sizes, the switches of the large model, and guided velocities of whole steps.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/cat.h>
@@ -28,7 +28,9 @@ struct Model {
   std::unique_ptr<magi::Transformer> transformer;
 
   Model(const std::filesystem::path& root, const std::string& name, const golden::Target& t)
-      : set(name), target(t), config(magi::Config::read(root / name / "config.json")),
+      : set(name),
+        target(t),
+        config(magi::Config::read(root / name / "config.json")),
         io(Checkpoint::open(root / name / "dit_forward.safetensors")) {
     std::ifstream(root / name / "dit_forward.json") >> calls;
     auto source = golden::source_of(root / name / "dit.safetensors", target);
@@ -44,12 +46,13 @@ struct Model {
     settings.steps = steps;
     return config.engine.distilled ? magi::step_size(settings, interval) : 0;
   }
-  // Distilled models add the sinusoid of dt, whose angles are 1000 * dt * exp(...): one unit in the last place of a float32
-  // exp, in which the reference's vector library and ours differ, turns them by 5e-4 at dt 8 and in proportion beyond.
-  // (With the reference's own values of exp, all errors here are 2e-6 or less.)
+  // Distilled models add the sinusoid of dt, whose angles are 1000 * dt * exp(...): one unit in the last place of a
+  // float32 exp, in which the reference's vector library and ours differ, turns them by 5e-4 at dt 8 and in proportion
+  // beyond. (With the reference's own values of exp, all errors here are 2e-6 or less.)
   bool agrees(const std::string& name, const at::Tensor& value, const std::string& wanted, double dt = 8) const {
     const double tolerance = config.engine.distilled ? 1e-4 * std::max(1.0, dt / 8) : 1e-5;
-    return golden::within_norm(set + " " + name + target.name(), value, io.tensor(wanted), target.tolerance(tolerance, 3e-2));
+    return golden::within_norm(set + " " + name + target.name(), value, io.tensor(wanted),
+                               target.tolerance(tolerance, 3e-2));
   }
 };
 
@@ -64,7 +67,9 @@ struct Call {
   double dt;
 
   Call(const Model& model, const std::string& call, const std::string& prefix = "", int first_chunk = -1)
-      : m(model), name(call + "." + prefix), first(first_chunk >= 0 ? first_chunk : int(m.calls.at(call).at("slice_point"))) {
+      : m(model),
+        name(call + "." + prefix),
+        first(first_chunk >= 0 ? first_chunk : int(m.calls.at(call).at("slice_point"))) {
     t = m.io.tensor(name + "t").flatten();
     const at::Tensor input = m.io.tensor(name + "x"), y = m.io.tensor(name + "y"), mask = m.io.tensor(name + "mask");
     x = input.size(0) == 1 ? at::stack(input[0].split(6, 1)) : input;
@@ -90,8 +95,11 @@ struct Call {
     const at::Tensor keys = m.io.tensor(name + ranges);
     std::vector<WorkItem> out;
     for (int i = 0; i < chunks(); ++i)
-      out.push_back({.chunk = first + i, .branch = branch, .timesteps = std::vector<double>(6, t[i].item<double>()),
-                     .keys = {keys[i][0].item<int64_t>(), keys[i][1].item<int64_t>()}, .step_size = dt});
+      out.push_back({.chunk = first + i,
+                     .branch = branch,
+                     .timesteps = std::vector<double>(6, t[i].item<double>()),
+                     .keys = {keys[i][0].item<int64_t>(), keys[i][1].item<int64_t>()},
+                     .step_size = dt});
     return out;
   }
   // -> [1, 16, 6*chunks, h, w]
@@ -122,10 +130,12 @@ void check_single(const Model& m) {
   if (!m.io.contains("single.tap.rope")) return;
   const at::Tensor x = m.transformer->patch_embed(c.x[0]);
   CHECK(m.agrees("patches", x.t(), "single.tap.x_embedder"));
-  const at::Tensor condition = m.transformer->condition()(c.t, c.dt > 0 ? at::full({1}, c.dt) : at::Tensor(), at::zeros({1}));
+  const at::Tensor condition =
+      m.transformer->condition()(c.t, c.dt > 0 ? at::full({1}, c.dt) : at::Tensor(), at::zeros({1}));
   CHECK(m.agrees("condition", condition, "single.tap.condition"));
   const at::Tensor y = m.io.tensor("single.y").flatten(0, -2);
-  CHECK(m.agrees("caption", m.transformer->text_embed(y.narrow(0, 0, c.texts[0].length).to(m.target.device)), "single.tap.y_xattn"));
+  CHECK(m.agrees("caption", m.transformer->text_embed(y.narrow(0, 0, c.texts[0].length).to(m.target.device)),
+                 "single.tap.y_xattn"));
   CHECK(m.agrees("rotations", m.transformer->rotations(0, 6, c.x.size(3) / 2, c.x.size(4) / 2), "single.tap.rope"));
   CHECK(m.agrees("gates of layer 0", m.transformer->gates(0, condition), "single.tap.layer0_gate_pre_tanh"));
 }
@@ -157,11 +167,13 @@ void check_cached(const Model& m) {
   const int null_flag = call.at("clean_caption_dropout_mask");
   const auto backbone = c.backbone();
   KvCache kv = fresh(m, backbone);
-  CHECK(m.agrees("clean chunk", clean.run(clean.backbone(), clean.items("kv_range", null_flag), kv), "cached.clean_out"));
+  CHECK(
+      m.agrees("clean chunk", clean.run(clean.backbone(), clean.items("kv_range", null_flag), kv), "cached.clean_out"));
   const int64_t tokens = backbone.geometry().chunk_tokens(0);
   const bool taps = m.io.contains("cached.cache.layer0");
   for (int64_t layer = 0; taps && layer < kv.shape().layers; ++layer)
-    CHECK(m.agrees(fmt::format("cache of layer {}", layer), stored(kv, layer, 0, tokens), fmt::format("cached.cache.layer{}", layer)));
+    CHECK(m.agrees(fmt::format("cache of layer {}", layer), stored(kv, layer, 0, tokens),
+                   fmt::format("cached.cache.layer{}", layer)));
   auto items = c.items("kv_range");
   items.back().writes_kv = false;
   CHECK(m.agrees("cached", c.run(backbone, items, kv), "cached.out"));
@@ -190,7 +202,10 @@ void check_step(const Model& m, const std::string& name, KvCache& kv) {
   const int64_t tokens = kv.shape().tokens / 3;
   const at::Tensor keys = m.io.tensor(name + ".kv_range");
   for (int i = 0; i < c.chunks(); ++i)
-    row.chunks.push_back({c.first + i, i == 0 && row.extra_clean ? settings.steps : 0, c.t[i].item<float>(), 0,
+    row.chunks.push_back({c.first + i,
+                          i == 0 && row.extra_clean ? settings.steps : 0,
+                          c.t[i].item<float>(),
+                          0,
                           {keys[i][0].item<int64_t>() / tokens, keys[i][1].item<int64_t>() / tokens}});
   c.none = m.text(m.io.tensor(name + ".null_y")[0], m.io.tensor(name + ".null_mask")[0]);
   std::vector<const magi::TextKv*> texts(c.first, &c.texts[0]);
@@ -204,7 +219,8 @@ void check_step(const Model& m, const std::string& name, KvCache& kv) {
   for (size_t i = 0; i < items.size(); ++i)
     velocities.push_back(items[i].finished ? at::Tensor() : backbone.head(hidden[i], items[i].timesteps));
   const auto guided = magi::guided_velocities(row, m.config, items, velocities);
-  CHECK(m.agrees(fmt::format("{} ({} items)", name, items.size()), at::cat(guided, 1).unsqueeze(0), name + ".velocity"));
+  CHECK(
+      m.agrees(fmt::format("{} ({} items)", name, items.size()), at::cat(guided, 1).unsqueeze(0), name + ".velocity"));
 }
 
 }  // namespace
@@ -220,8 +236,10 @@ TEST_CASE("MAGI-1's forwards and guided steps are the reference's", "[golden]") 
       check_cached(m);
       if (m.calls.contains("batch")) check_batch(m);
       const std::vector<std::vector<std::string>> sequences =
-          m.config.engine.distilled ? std::vector<std::vector<std::string>>{{"step_grow"}, {"step_nearly_clean_extra", "step_nearly_clean", "step_plain"}}
-                                    : std::vector<std::vector<std::string>>{{"step_grow", "step_last_quarter"}};
+          m.config.engine.distilled
+              ? std::vector<std::vector<std::string>>{{"step_grow"},
+                                                      {"step_nearly_clean_extra", "step_nearly_clean", "step_plain"}}
+              : std::vector<std::vector<std::string>>{{"step_grow", "step_last_quarter"}};
       for (const auto& sequence : sequences) {
         if (!m.calls.contains(sequence[0])) continue;
         const auto backbone = Call(m, "multi").backbone();

@@ -1,4 +1,5 @@
-// MAGI-1's schedule against the reference's, row by row: grids, stages, key ranges, guidance scales, step sizes, emission.
+// MAGI-1's schedule against the reference's, row by row: grids, stages, key ranges, guidance scales, step sizes,
+// emission.
 #include "runtime/magi_schedule.h"
 
 #include <cmath>
@@ -89,7 +90,8 @@ TEST_CASE("MAGI-1's schedule is the reference's", "[golden]") {
         check_row(calls[i], rows[i], settings, config, size.first);
         if (rows[i].finished >= 0) {
           const KeyRange frames = size.emitted(rows[i].finished);
-          emitted.push_back({{"after_step", step}, {"chunk", rows[i].finished}, {"latent_frames", frames.end - frames.begin}});
+          emitted.push_back(
+              {{"after_step", step}, {"chunk", rows[i].finished}, {"latent_frames", frames.end - frames.begin}});
         }
         step += !rows[i].prefix;
       }

@@ -19,8 +19,9 @@ TEST_CASE("MAGI-1's caption rows are the reference's", "[golden]") {
     const Checkpoint pipeline = Checkpoint::open(root / set / "pipeline.safetensors");
     const at::Tensor null_caption =
         Checkpoint::open(root / set / "dit.safetensors").tensor("y_embedder.null_caption_embedding");
-    const auto tokens = magi::SpecialTokens::from(pipeline.tensor("special.caption_f64"), pipeline.tensor("special.logo_f64"),
-                                                  pipeline.tensor("special.other_tokens_f64"));
+    const auto tokens =
+        magi::SpecialTokens::from(pipeline.tensor("special.caption_f64"), pipeline.tensor("special.logo_f64"),
+                                  pipeline.tensor("special.other_tokens_f64"));
     std::ifstream stream(root / set / "text_rows.json");
     const auto cases = nlohmann::json::parse(stream);
     for (const auto& [name, c] : cases.items()) {

@@ -1,4 +1,5 @@
-// MAGI-1 behind the Backbone interface: token subsets, shared and missing stores, grouped heads, the interleave of both attentions.
+// MAGI-1 behind the Backbone interface: token subsets, shared and missing stores, grouped heads, the interleave of both
+// attentions.
 #include "models/magi/backbone.h"
 
 #include <ATen/TensorOperators.h>
@@ -48,7 +49,11 @@ struct Tiny {
 };
 
 WorkItem item(int chunk, int branch, double t, KeyRange chunks, bool writes = true) {
-  return {.chunk = chunk, .branch = branch, .timesteps = {t, t}, .keys = {chunks.begin * kTokens, chunks.end * kTokens}, .writes_kv = writes};
+  return {.chunk = chunk,
+          .branch = branch,
+          .timesteps = {t, t},
+          .keys = {chunks.begin * kTokens, chunks.end * kTokens},
+          .writes_kv = writes};
 }
 
 double largest(const at::Tensor& x) { return x.abs().max().item<double>(); }
@@ -63,7 +68,8 @@ TEST_CASE("MAGI-1: a subset of all tokens equals the full pass bit for bit, K/V 
     const auto index = at::TensorOptions().dtype(at::kLong);
     std::vector<std::vector<at::Tensor>> outputs;
     std::vector<KvCache> caches;
-    for (const TokenSet& set : {TokenSet::all(), TokenSet::list(at::arange(kTokens, index)), TokenSet::columns(at::arange(kPlane, index))}) {
+    for (const TokenSet& set :
+         {TokenSet::all(), TokenSet::list(at::arange(kTokens, index)), TokenSet::columns(at::arange(kPlane, index))}) {
       caches.push_back(tiny.cache(backbone));
       std::vector<WorkItem> items{item(0, 0, 0.5, {0, 1}), item(1, 0, 0.1, {0, 2})};
       for (WorkItem& i : items) i.tokens = set;
@@ -150,18 +156,21 @@ TEST_CASE("MAGI-1: a layer joins grouped self attention and caption attention in
   const at::Tensor x = at::randn({kTokens, 64}), condition = at::randn({1, 16});
   const at::Tensor seen = at::randn({kTokens, 4, 16}), read = at::randn({kTokens, 4, 16});
   const auto layer = [&](const at::Tensor& a, const at::Tensor& b) {
-    return t.block(0, x, condition, {kTokens}, t.rotations(0, 2, 3, 2), [&](auto&, auto&, auto&) { return a; }, [&](auto&) { return b; });
+    return t.block(
+        0, x, condition, {kTokens}, t.rotations(0, 2, 3, 2), [&](auto&, auto&, auto&) { return a; },
+        [&](auto&) { return b; });
   };
-  // Columns of the joining weight: run g of self attention at 2g, of the caption's at 2g + 1. Zeroing the caption's columns
-  // must be the same as a caption attention of zeros.
+  // Columns of the joining weight: run g of self attention at 2g, of the caption's at 2g + 1. Zeroing the caption's
+  // columns must be the same as a caption attention of zeros.
   auto cut = weights;
   at::Tensor& joint = cut["videodit_blocks.layers.0.self_attention.linear_proj.weight"];
   joint = joint.clone();
   for (int64_t g = 0; g < 8; ++g) joint.narrow(1, (2 * g + 1) * 8, 8).zero_();
   test::MapSource source(cut);
   const magi::Transformer without(source, t.config(), false);
-  const at::Tensor want = without.block(0, x, condition, {kTokens}, t.rotations(0, 2, 3, 2), [&](auto&, auto&, auto&) { return seen; },
-                                        [&](auto&) { return read; });
+  const at::Tensor want = without.block(
+      0, x, condition, {kTokens}, t.rotations(0, 2, 3, 2), [&](auto&, auto&, auto&) { return seen; },
+      [&](auto&) { return read; });
   CHECK(largest(layer(seen, at::zeros_like(read)) - want) < 1e-5);
   CHECK(largest(layer(seen, read) - want) > 1e-3);
 
@@ -177,7 +186,8 @@ TEST_CASE("MAGI-1: a caption without rows adds nothing, and text keys are split 
   const std::vector<const magi::TextKv*> text(3, &tiny.empty);
   const magi::MagiBackbone backbone(*tiny.transformer, {{text, false, 0}}, tiny.none, Tiny::geometry());
   KvCache kv = tiny.cache(backbone);
-  const auto out = backbone.forward(std::vector{item(0, 0, 0.5, {0, 1})}, std::vector{backbone.embed(at::randn({4, 2, 6, 4}))}, kv);
+  const auto out =
+      backbone.forward(std::vector{item(0, 0, 0.5, {0, 1})}, std::vector{backbone.embed(at::randn({4, 2, 6, 4}))}, kv);
   CHECK(out[0].isfinite().all().item<bool>());
 
   const at::Tensor y = at::randn({5, 64});
@@ -194,9 +204,9 @@ TEST_CASE("MAGI-1: items that cannot be served are refused") {
   const std::vector<at::Tensor> x{backbone.embed(at::randn({4, 2, 6, 4}))};
   KvCache kv = tiny.cache(backbone);
   const auto run = [&](const magi::MagiBackbone& b, WorkItem i) { b.forward(std::vector{i}, x, kv); };
-  CHECK_THROWS_AS(run(backbone, item(0, 2, 0.5, {0, 1})), Error);          // no store to write to
+  CHECK_THROWS_AS(run(backbone, item(0, 2, 0.5, {0, 1})), Error);         // no store to write to
   CHECK_THROWS_AS(run(backbone, item(1, 2, 0.5, {0, 2}, false)), Error);  // no store to read chunk 0 from
-  CHECK_THROWS_AS(run(with_steps, item(0, 0, 0.5, {0, 1})), Error);        // no step size
+  CHECK_THROWS_AS(run(with_steps, item(0, 0, 0.5, {0, 1})), Error);       // no step size
   WorkItem one = item(0, 0, 0.5, {0, 1});
   one.step_size = 8;
   CHECK_THROWS_AS(run(backbone, one), Error);
@@ -207,7 +217,9 @@ TEST_CASE("MAGI-1: items that cannot be served are refused") {
   WorkItem part = item(0, 0, 0.5, {0, 1}, false);
   part.tokens = TokenSet::columns(at::arange(2, at::TensorOptions().dtype(at::kLong)));
   CHECK_THROWS_AS(run(backbone, part), Error);
-  CHECK_THROWS_AS(backbone.forward(std::vector{item(0, 0, 0.5, {0, 1}), item(0, 0, 0.5, {0, 1})}, std::vector{x[0], x[0]}, kv), Error);
+  CHECK_THROWS_AS(
+      backbone.forward(std::vector{item(0, 0, 0.5, {0, 1}), item(0, 0, 0.5, {0, 1})}, std::vector{x[0], x[0]}, kv),
+      Error);
 }
 
 TEST_CASE("MAGI-1: queries are handed over for each store's last writer") {
@@ -220,7 +232,8 @@ TEST_CASE("MAGI-1: queries are handed over for each store's last writer") {
     calls.emplace_back(layer, store);
   };
   const at::Tensor x = backbone.embed(at::randn({4, 2, 6, 4}));
-  backbone.forward(std::vector{item(0, 0, 0.5, {0, 1}, false), item(0, 1, 0.5, {0, 1}), item(1, 1, 0.5, {0, 2})}, std::vector{x, x, x}, kv);
+  backbone.forward(std::vector{item(0, 0, 0.5, {0, 1}, false), item(0, 1, 0.5, {0, 1}), item(1, 1, 0.5, {0, 2})},
+                   std::vector{x, x, x}, kv);
   CHECK(calls == std::vector<std::pair<int64_t, int>>{{0, 0}, {1, 0}});
 }
 
@@ -259,7 +272,8 @@ TEST_CASE("FLOP counts of MAGI-1") {
   c.layers = 34, c.dim = 3072, c.ffn_dim = 12288, c.heads = 24, c.kv_heads = 8, c.head_width = 128;
   const int64_t chunk = 12150;  // 720 x 720; spec magi1.md section 7
   CHECK(std::abs(magi::transformer_flops(c, chunk, 0, 0) / 1e12 - 98.8) < 0.1);
-  CHECK(std::abs((magi::transformer_flops(c, chunk, chunk, 0) - magi::transformer_flops(c, chunk, 0, 0)) / 1e12 - 61.7) < 0.1);
+  CHECK(std::abs((magi::transformer_flops(c, chunk, chunk, 0) - magi::transformer_flops(c, chunk, 0, 0)) / 1e12 -
+                 61.7) < 0.1);
   c.layers = 48, c.dim = 6144, c.ffn_dim = 16384, c.heads = 48, c.gated_mlp = true;
   CHECK(std::abs(magi::transformer_flops(c, 1, 0, 0) / 1e9 - 44.69) < 0.01);
 }

@@ -116,7 +116,7 @@ TEST_CASE("values of MAGI-1's configuration that make no sense are refused") {
   CHECK(names(message("runtime_config", "clean_chunk_kvrange", 0), "'clean_chunk_kvrange'"));
   CHECK(names(message("runtime_config", "video_size_w", 1080), "multiples of 16"));
   CHECK(names(message("engine_config", "shortcut_mode", "8,8,8"), "'shortcut_mode'"));
-  for (const std::string text : {"", "[]", "null", "{", "{\"model_config\": 3}", "{\"model_config\": {}, \"model_config\": {}}",
-                                 "{\"a\": NaN}"})
+  for (const std::string text :
+       {"", "[]", "null", "{", "{\"model_config\": 3}", "{\"model_config\": {}, \"model_config\": {}}", "{\"a\": NaN}"})
     CHECK(names(refused([&] { magi::Config::parse(text, "config.json"); }), ""));
 }

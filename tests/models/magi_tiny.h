@@ -49,8 +49,8 @@ inline std::map<std::string, at::Tensor> tiny_magi_weights(const magi::ModelConf
              {layer + "mlp.linear_fc1.weight", {c.ffn_dim * (c.gated_mlp ? 2 : 1), D}},
              {layer + "mlp.linear_fc2.weight", {D, c.ffn_dim}}})
       shapes.emplace_back(name, shape);
-    for (const std::string norm : {attention + "linear_qkv.layer_norm", layer + "self_attn_post_norm", layer + "mlp.layer_norm",
-                                   layer + "mlp_post_norm"})
+    for (const std::string norm : {attention + "linear_qkv.layer_norm", layer + "self_attn_post_norm",
+                                   layer + "mlp.layer_norm", layer + "mlp_post_norm"})
       shapes.push_back({norm + ".weight", {D}}), shapes.push_back({norm + ".bias", {D}});
     for (const std::string norm : {"q_layernorm", "k_layernorm", "q_layernorm_xattn", "k_layernorm_xattn"})
       shapes.push_back({attention + norm + ".weight", {d}}), shapes.push_back({attention + norm + ".bias", {d}});

@@ -28,7 +28,9 @@ magi::Config config(bool distilled) {
   return c;
 }
 
-magi::ScheduleSettings settings(int steps, int window) { return {.steps = steps, .window = window, .key_chunks = {5, 4, 3, 2}}; }
+magi::ScheduleSettings settings(int steps, int window) {
+  return {.steps = steps, .window = window, .key_chunks = {5, 4, 3, 2}};
+}
 
 }  // namespace
 
