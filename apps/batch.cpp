@@ -49,7 +49,7 @@ void add_batch(CLI::App& program) {
       ->type_name("I/N");
   verb->add_flag("--remake", a->remake, "Make videos again that are there with other settings");
   verb->add_option("--limit", a->limit, "Make at most so many videos now")->type_name("COUNT")->check(CLI::Range(1, 1000000));
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "seed"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "seed"}));
   add_base_seed(*verb, given, "Start of all seeds: each video without a seed of its own gets this plus a number made from its name [default: 0]");
 
   const auto folder = std::make_shared<std::string>();

@@ -11,9 +11,9 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
-#include "apps/given_frames.h"
-#include "apps/scratch_folder.h"
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
+#include "apps/scratch_folder.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "base/utf8.h"
@@ -99,8 +99,7 @@ class Batch {
     std::set<std::string> texts;
     for (const BatchJob* job : group.jobs) {
       const RunRequest request = make_request(job->options.values());
-      texts.insert(request.prompt);
-      if (request.settings.denoise.branches() == 2) texts.insert(request.negative);
+      for (const std::string& text : request.all_texts()) texts.insert(text);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
     engine.encode({texts.begin(), texts.end()});
@@ -136,7 +135,7 @@ class Batch {
                                                           {"place", job.place},
                                                           {"error", problem},
                                                           {"exit_code", static_cast<int>(code)},
-                                                          {"prompt", job.options.values().prompt},
+                                                          {"prompt", prompt_text(job.options.values())},
                                                           {"seed", *job.options.values().seed},
                                                           {"when", now()},
                                                           {"shard", shard_text()}},
@@ -151,13 +150,14 @@ class Batch {
     const Progress clock(/*quiet=*/true);
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
+    const RunInputs inputs(o);
+    if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json());
     RunRequest request = make_request(o);
-    std::string fitted;
-    request.settings.given = load_given(o, fitted);
-    if (!fitted.empty()) progress_.note(fmt::format("{}: {}", job.name, fitted));
-    if (engine.text(o.prompt).truncated)
-      progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
+    inputs.give(request.settings);
+    inputs.show(sink);
+    for (const std::string& prompt : request.prompts)
+      if (engine.text(prompt).truncated) progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});
     RunProgress progress(progress_, log_, request.settings, fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
     GenerateHooks hooks = progress.hooks();
@@ -173,14 +173,14 @@ class Batch {
     record["file"] = fs::relative(run_.folder.video(job.name), run_.folder.root()).string();
     record["bytes"] = fs::file_size(work);
     record["sha256"] = sha256_of_file(work);
-    record["prompt"] = o.prompt;
+    record["prompt"] = prompt_text(o);
     record["seed"] = *o.seed;
     if (job.about.is_object()) record.update(job.about);
     record["program"] = fmt::format("longtake {}", kVersion);
     record["model"] = group.model.recipe.name;
     record["weights"] = group.weights;
     record["settings"] = video_settings(job.options);
-    record["frames"] = request.settings.plan.request.frames;
+    record["frames"] = inputs.shown_frames() + sink.frame_count();
     record["device"] = engine.target().device.str();
     record["seconds"] = seconds;
     record["denoise_seconds"] = stats.denoise_seconds;
@@ -223,7 +223,7 @@ void run_batch(const BatchRun& run) {
     batch.plan();
     for (const Group& group : batch.groups())
       for (const BatchJob* job : group.jobs)
-        fmt::print("{}.mp4  seed {}  {}\n", job->name, *job->options.values().seed, printable(job->options.values().prompt));
+        fmt::print("{}.mp4  seed {}  {}\n", job->name, *job->options.values().seed, printable(prompt_text(job->options.values())));
     fmt::print("{} videos to make, {} done\n", batch.todo(), batch.skipped());
     return;
   }

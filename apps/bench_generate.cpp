@@ -156,9 +156,7 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   {
     const Stopwatch watch(result.setup_seconds);
     engine.emplace(model, target, a.random_weights ? std::optional(request.seed) : std::nullopt);
-    std::vector<std::string> texts{request.prompt};
-    if (result.branches == 2) texts.push_back(request.negative);
-    engine->encode(texts);
+    engine->encode(request.all_texts());
     engine->load();
     synchronize(device);
   }

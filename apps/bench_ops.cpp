@@ -13,8 +13,10 @@
 #include "apps/op_bench.h"
 #include "apps/options_cli.h"
 #include "attention/attend.h"
+#include "attention/fp8_attention.h"
 #include "attention/rope.h"
 #include "base/cuda.h"
+#include "base/error.h"
 #include "models/ops/bench_ops.h"
 #include "models/ops/norm.h"
 #include "quant/fp8.h"
@@ -61,8 +63,10 @@ class OpList {
     for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk)
       attention(s_.chunk * s_.plane, frames * s_.plane);
     for (const OpShapes::Rows& rows : s_.rows()) norms(rows);
-    if (has_fp8())
+    if (has_fp8()) {
       for (const OpShapes::Rows& rows : s_.rows()) fp8(rows.count());
+      for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk) fp8_attention(s_.chunk * s_.plane, frames * s_.plane);
+    }
     return std::move(cases_);
   }
 
@@ -149,11 +153,32 @@ class OpList {
            }});
   }
 
+  // Where cuDNN can: its shapes are padded as a row's are.
+  void fp8_attention(int64_t queries, int64_t keys) {
+    const int64_t width = s_.dim / s_.heads;
+    if (!attention_) {
+      attention_ = std::make_shared<Fp8Attention>(device_);
+      no_attention_ = attention_->try_out(s_.heads, width);
+      if (!no_attention_.empty()) fmt::print(stderr, "attend fp8 is left out: {}\n", no_attention_);
+    }
+    if (!no_attention_.empty()) return;
+    cases_.push_back({"attend fp8", fmt::format("{} on {}, {} x {}", queries, keys, s_.heads, width), 0,
+                      4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim), [=, this] {
+                        const auto e4m3 = [&](int64_t rows) { return random({rows, s_.heads, width}, at::kFloat).to(at::kFloat8_e4m3fn); };
+                        const Sequence s{e4m3((queries + 255) / 256 * 256), e4m3(keys), e4m3(keys), {}};
+                        // A refused shape would be timed as something else.
+                        attention_->on_refusal = [](const std::string& why) { fail_usage("cuDNN refused {}", why); };
+                        return [s, attention = attention_] { attention->together({&s, 1}); };
+                      }});
+  }
+
   const OpShapes s_;
   const at::Device device_;
   const at::ScalarType dtype_;
   const double size_;
   std::vector<OpCase> cases_;
+  std::shared_ptr<Fp8Attention> attention_;
+  std::string no_attention_;
 };
 
 // A whole row of the schedule as the backbone runs it on GPUs, every chunk in both branches, with `computed` tokens of

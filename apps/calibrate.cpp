@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
-#include "apps/given_frames.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "base/error.h"
 #include "base/pending_file.h"
@@ -62,8 +62,10 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   std::string note;
   RunRequest request = make_request(shared.values(), &note);
   if (request.settings.steps < 4) fail_usage("a fit needs 4 steps or more, found {}; take more --steps", request.settings.steps);
-  std::string fitted;
-  request.settings.given = load_given(shared.values(), fitted);
+  refuse_video(shared.values(), "calibrate");
+  GenerateOptions read = shared.values();
+  const RunInputs inputs(read);
+  inputs.give(request.settings);
   const int branches = request.settings.denoise.branches();
 
   const ResolvedModel model = resolve_model(shared.values().model, default_search());
@@ -74,7 +76,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   const InterruptGuard interrupt;
   Progress progress;
   JsonLog log(o.json_log);
-  for (const std::string& text : {note, fitted})
+  for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   Engine engine(model, model_target(o));
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));
@@ -93,7 +95,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   int clip = 0;
   for (const std::string& prompt : prompts) {
     for (const uint64_t seed : seeds) {
-      request.prompt = prompt, request.seed = seed;
+      request.prompts = {prompt}, request.seed = seed;
       RunProgress shown(progress, log, request.settings, fmt::format("clip {}/{}: ", ++clip, report.runs));
       GenerateHooks hooks = shown.hooks();
       hooks.should_stop = InterruptGuard::requested;
@@ -125,7 +127,7 @@ void add_calibrate(CLI::App& program) {
       ->expected(1)
       ->take_all();
   verb->add_option("-o,--out", a->out, "Write everything that was measured (.json)")->type_name("FILE");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed", "run.dry_run", "video.crf", "video.preset"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "policy", "plan", "seed", "run.dry_run", "video.crf", "video.preset"}));
   add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
   verb->footer("Generate options that shape a run work here; steps, shift and guidance should be those of the runs to come.\n"
                "Example: longtake calibrate -m demo -p \"a red circle moves up over grass\" --speedup 2 -o calibration.json");

@@ -8,7 +8,6 @@
 #include <fstream>
 
 #include "apps/commands.h"
-#include "apps/given_frames.h"
 #include "apps/compare_run.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
@@ -130,6 +129,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
         shared.values().parity);
   shared.set({"prompt", prompts.front(), "--prompts"}, SourceLevel::flag);
   shared.set({"out", a.folder.empty() ? "." : a.folder, "--out"}, SourceLevel::flag);
+  refuse_video(shared.values(), "compare");
   Comparison c;
   c.prompts = std::move(prompts);
   c.seeds = read_seeds(a.seeds, shared.values().seed.value_or(1));
@@ -168,8 +168,9 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const InterruptGuard interrupt;
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
-  std::string fitted;
-  plan.given = load_given(o, fitted);
+  GenerateOptions read = o;
+  const RunInputs inputs(read);
+  plan.inputs = &inputs;
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, device);
   open_folder(plan.folder, a.overwrite);
@@ -185,7 +186,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   Progress progress;
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", c.options}, {"runs", c.planned_runs}});
-  for (const std::string& text : {note, fitted})
+  for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));
@@ -249,7 +250,7 @@ void add_compare(CLI::App& program) {
       ->type_name("FILE");
   verb->add_flag("--no-warmup", a->no_warmup, "Leave out the warm-up run");
   verb->add_flag("--overwrite", a->overwrite, "Replace results in a folder that is not empty");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "policy", "plan", "seed"}));  // said by the options above
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "policy", "plan", "seed"}));  // said by the options above
   add_base_seed(*verb, given, "The first seed of --seeds COUNT [default: 1]");
   verb->footer(
       "Every generate option works here, and holds for all policies. An option behind a policy holds for it alone; its "

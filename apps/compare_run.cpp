@@ -93,7 +93,7 @@ class Runner {
   Made generate_clip(int policy, int prompt, uint64_t seed, const std::string& title) {
     const GenerateOptions options = options_of(policy, prompt, seed);
     RunRequest request = make_request(options);
-    request.settings.given = plan_.given;
+    plan_.inputs->give(request.settings);
     Made made;
     made.run.policy = policy, made.run.prompt = prompt, made.run.seed = seed;
     WorkMap work(request.settings);

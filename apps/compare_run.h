@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "runtime/engine.h"
 #include "video_io/comparison.h"
@@ -22,7 +23,7 @@ struct ComparePlan {
   std::vector<OptionSet> options;  // by policy; prompt and seed are filled in for each run
   SideBySide side_by_side = SideBySide::first;
   bool warmup = true;
-  at::Tensor given;  // frames that all runs begin with; undefined: none
+  const RunInputs* inputs = nullptr;  // of all runs
 };
 
 // Runs everything and writes videos as they come, and report.html, results.json and results.csv (each appears whole or

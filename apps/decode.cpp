@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/options_cli.h"
+#include "apps/run_inputs.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "runtime/device.h"
@@ -19,7 +20,7 @@ namespace longtake {
 namespace {
 
 // The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
-constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "run.decode_latents", "run.device", "run.threads"};
+constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents", "run.device", "run.threads"};
 
 // Finished windows, and the chunks of the one behind them.
 void decode_run(const RunFolder& folder, const RunProgressMade& made, const GenerateSettings& settings, const WanVae& vae, VideoSink& sink,
@@ -57,9 +58,16 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   nlohmann::ordered_json settings = options.to_json();
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
+  if (!o.video.empty() && !o.only_new) {
+    check_same_file(folder->record(), "conditioning.video", o.video, run);
+    GenerateOptions read = o;
+    read.end_image.clear();  // it is in the latents
+    RunInputs(read).show(sink);
+  }
   const WanVae vae = load_vae(model.require_files(), device);
   decode_run(*folder, made, request.settings, vae, sink, progress);
-  const int64_t planned = request.settings.plan.request.frames;
+  const WindowRequest& length = request.settings.plan.request;
+  const int64_t planned = length.frames - (request.settings.show_given ? 0 : length.given_frames);
   if (sink.frame_count() == 0) fail_file("{} holds no frames beyond those of the overlap yet; go on with the run first (generate --resume)", run);
   progress.stage("writing the file");
   sink.finish(planned);

@@ -7,13 +7,14 @@
 #include <random>
 
 #include "apps/commands.h"
-#include "apps/given_frames.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
+#include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "base/pending_file.h"
+#include "base/utf8.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
 #include "runtime/device.h"
@@ -33,6 +34,7 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
   const Architecture& a = model.recipe.architecture;
   PlanInput input;
   input.settings = request.settings;
+  input.prompts = request.prompts;
   input.policy = request.policy;
   input.value_bytes = o.dtype == "fp32" ? 4 : 2;
   input.fp8 = o.precision == "fp8";
@@ -64,7 +66,7 @@ void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequ
 class KeptRun {
  public:
   KeptRun(const GenerateOptions& options, const RunRecord& record, Progress& progress)
-      : path_(RunFolder::beside(options.out)), keep_(options.keep_run), out_(options.out) {
+      : path_(RunFolder::beside(options.out)), keep_(options.keep_run), verb_(options.video.empty() ? "generate" : "extend"), out_(options.out) {
     if (RunFolder::exists(path_)) {
       if (options.resume) {
         folder_ = RunFolder::open(path_, RunFolder::Access::write);
@@ -94,13 +96,13 @@ class KeptRun {
       folder_->remove();
       return "";
     }
-    return fmt::format("what is done is kept; go on with: longtake generate --resume -o {}", out_);
+    return fmt::format("what is done is kept; go on with: longtake {} --resume -o {}", verb_, out_);
   }
 
  private:
   std::filesystem::path path_;
   bool keep_;
-  std::string out_;
+  std::string verb_, out_;
   std::unique_ptr<RunFolder> folder_;
 };
 
@@ -124,8 +126,8 @@ nlohmann::ordered_json settings_of(const OptionSet& options, const std::string& 
   return settings;
 }
 
-void generate_video(const OptionSet& options, const ResolvedModel& model, RunRequest request, const RunRecord* begun, Progress& progress,
-                    JsonLog& log) {
+void generate_video(const OptionSet& options, const ResolvedModel& model, RunRequest request, const RunInputs& inputs, const RunRecord* begun,
+                    Progress& progress, JsonLog& log) {
   const GenerateOptions& o = options.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
   const ModelTarget target = model_target(o);
@@ -148,12 +150,12 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   try {
     const c10::InferenceMode inference;
     Engine engine(model, target);
+    inputs.show(sink);
     progress.stage("encoding the prompt");
-    std::vector<std::string> texts{o.prompt};
-    if (request.settings.denoise.branches() == 2) texts.push_back(o.negative);
-    engine.encode(texts);
-    if (engine.text(o.prompt).truncated)
-      progress.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect", engine.text_length()));
+    engine.encode(request.all_texts());
+    for (const std::string& prompt : request.prompts)
+      if (engine.text(prompt).truncated)
+        progress.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect", printable(prompt.substr(0, 60)), engine.text_length()));
 
     progress.stage("loading the model");
     engine.load();
@@ -186,7 +188,8 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
     hooks.on_note = [&](const std::string& text) { progress.note(text); };
     const InterruptGuard interrupt;
     hooks.should_stop = InterruptGuard::requested;
-    const int64_t planned = request.settings.plan.request.frames;
+    const WindowRequest& length = request.settings.plan.request;
+    const int64_t planned = length.frames - (request.settings.show_given ? 0 : length.given_frames);
     try {
       const RunStats stats = engine.run(request, hooks, &kept.folder());
       progress.stage("writing the file");
@@ -196,7 +199,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
     } catch (const Error& error) {
       if (error.code() != ExitCode::interrupted || sink.frame_count() == 0) throw;
       sink.finish(planned);
-      fail(ExitCode::interrupted, "{}: {} of {} frames are in {}", error.what(), sink.frame_count(), planned, o.out);
+      fail(ExitCode::interrupted, "{}: {} of {} {}frames are in {}", error.what(), sink.frame_count(), planned, o.video.empty() ? "" : "new ", o.out);
     }
   } catch (const Error& error) {
     leave(error);
@@ -220,8 +223,18 @@ bool was_finished(const GenerateOptions& o, Progress& progress) {
   return true;
 }
 
-void run_generate(const GivenOptions& given) {
-  OptionSet options = given_options(given);
+// Reads the run's inputs; what they decide about the options is set there.
+RunInputs read_inputs(OptionSet& options) {
+  GenerateOptions o = options.values();
+  RunInputs inputs(o);
+  if (o.context != options.values().context)
+    options.set({"conditioning.context", fmt::format("{}", o.context), "as long as --overlap and the video allow"}, SourceLevel::flag);
+  return inputs;
+}
+
+}  // namespace
+
+void run_generate(OptionSet options, bool extends) {
   const GenerateOptions& o = options.values();
   Progress progress;
   if (was_finished(o, progress)) return;
@@ -234,7 +247,10 @@ void run_generate(const GivenOptions& given) {
   } else {
     options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
   }
+  if (extends && o.video.empty())
+    fail_usage("there is no video to go on from; name one: longtake extend clip.mp4 -p \"...\" --add 4 -o longer.mp4");
   validate(o);
+  check_length(options);
   if (o.resume && !o.record_plan.empty())
     fail_usage("--record-plan cannot go with --resume: the decisions of the interrupted part are not known any more; leave one of them out");
 #ifndef LONGTAKE_VIDEO_IO
@@ -243,8 +259,10 @@ void run_generate(const GivenOptions& given) {
   check_one_decider(options);
   const ResolvedModel model = resolve_model(o.model, default_search());
   std::string note;
+  const RunInputs inputs = read_inputs(options);
   if (o.dry_run) {
     const RunRequest request = make_request(o, &note);
+    if (!inputs.note().empty()) fmt::print("{}\n", inputs.note());
     return dry_run(o, model, request, note);
   }
   if (!o.seed) {
@@ -252,17 +270,14 @@ void run_generate(const GivenOptions& given) {
     options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
   }
   RunRequest request = make_request(o, &note);
-  std::string fitted;
-  request.settings.given = load_given(o, fitted);
+  inputs.give(request.settings);
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", options.to_json()}});
-  for (const std::string& text : {note, fitted})
+  for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
-  generate_video(options, model, request, begun ? &*begun : nullptr, progress, log);
+  generate_video(options, model, request, inputs, begun ? &*begun : nullptr, progress, log);
 }
-
-}  // namespace
 
 void add_generate(CLI::App& program) {
   auto* verb = program.add_subcommand("generate", "Generate a video from a prompt");
@@ -274,7 +289,7 @@ void add_generate(CLI::App& program) {
     if (*print)
       fmt::print("{}", resolve_options(*given).to_yaml());
     else
-      run_generate(*given);
+      run_generate(given_options(*given), /*extends=*/false);
   });
 }
 

@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
   add_generate(program);
   add_decode(program);
 #ifdef LONGTAKE_VIDEO_IO
+  add_extend(program);
   add_batch(program);
 #endif
   add_models(program);

@@ -46,8 +46,23 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
       options.set({info.key, value.is_string() ? value.get<std::string>() : value.dump(), "metadata"},
                   SourceLevel::config);
     }
-    options.set({"video.frames", fmt::format("{}", frames), "metadata"}, SourceLevel::config);
-    return borders_of(plan_video(options.values()));
+    const nlohmann::json extends = record.value("extends", nlohmann::json::object());
+    const int64_t context = extends.value("context", int64_t{0}), shown = extends.value("frames", int64_t{0});
+    if (context < 0 || context > 1'000'000 || shown < 0 || shown >= frames) return {};
+    WindowRequest request = window_request(options.values());
+    request.given_frames = static_cast<int>(context);
+    request.frames = static_cast<int>(frames - shown + context);
+    Borders borders = borders_of(plan_windows(request));
+    if (context == 0) return borders;
+    // The model's frames begin with the context; the file shows the whole video instead, or none of it.
+    for (auto* list : {&borders.windows, &borders.chunks}) {
+      for (int64_t& frame : *list) frame += shown - context;
+      std::erase_if(*list, [&](int64_t frame) { return frame <= shown; });
+    }
+    if (shown > 0) borders.windows.insert(borders.windows.begin(), shown);
+    return borders;
+  } catch (const nlohmann::json::exception&) {
+    return {};
   } catch (const Error&) {
     return {};  // of another version, or not ours
   }
@@ -56,7 +71,10 @@ Borders borders_in(const nlohmann::json& record, int64_t frames) {
 Clip clip_of(at::Tensor frames, const nlohmann::json& record) {
   Clip clip{std::move(frames), "", {}};
   if (!record.is_object()) return clip;
-  if (record.contains("prompt") && record["prompt"].is_string()) clip.prompt = record["prompt"].get<std::string>();
+  // Of prompts over time, none is the whole clip's.
+  const nlohmann::json settings = record.value("settings", nlohmann::json::object());
+  const bool over_time = settings.is_object() && settings.contains("prompts") && settings["prompts"] != "";
+  if (!over_time && record.contains("prompt") && record["prompt"].is_string()) clip.prompt = record["prompt"].get<std::string>();
   clip.borders = borders_in(record, clip.frames.size(0));
   return clip;
 }

@@ -15,7 +15,10 @@ namespace longtake {
 CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags) {
   const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
   const auto take = [flags = std::move(flags), &info](const std::string& value) {
-    flags->push_back({info.key, value, info.flag()});
+    if (info.kind == OptionKind::timeline && !value.empty())
+      flags->push_back({info.key, read_text_file(value), value});  // the file's text is the value
+    else
+      flags->push_back({info.key, value, info.flag()});
     return true;
   };
   if (info.kind == OptionKind::toggle) return verb.add_flag_callback(info.flags, [take] { take("true"); }, help);
@@ -35,6 +38,7 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
   auto given = std::make_shared<GivenOptions>();
   const std::shared_ptr<std::vector<OptionAssignment>> flags(given, &given->flags);
   for (const OptionInfo& info : option_schema()) {
+    if (!info.verb.empty() && info.verb != verb.get_name()) continue;
     if (std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     // An empty group hides an option from --help; --help-all shows it.
     add_option_flag(verb, info, flags)->group(info.common ? "Options" : "");

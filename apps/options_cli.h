@@ -24,7 +24,7 @@ CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared
 // The keys that mean something to `generate` alone: run folders and recorded plans.
 std::vector<std::string> and_run_folder(std::vector<std::string> keys);
 
-// Adds a flag for each entry of the schema but those with the keys `without`, --config, --set and --help-all to the verb.
+// Adds a flag for each entry of the schema but those of other verbs and those with the keys `without`, --config, --set and --help-all to the verb.
 std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::string> without = {});
 
 // The same with the keys `with` alone.

@@ -7,6 +7,7 @@
 #include "apps/batch_loop.h"
 #include "apps/commands.h"
 #include "apps/options_cli.h"
+#include "apps/run_inputs.h"
 #include "base/error.h"
 #include "runtime/progress.h"
 #include "video_io/vbench/check.h"
@@ -101,6 +102,7 @@ void plan_export(const Selection& s, const std::string& out, const std::string& 
   plan.layout = s.layout == "flat" ? VbenchLayout::flat : VbenchLayout::by_suite;
   plan.options = given_options(given);
   const OptionSet& options = plan.options;
+  refuse_video(options.values(), "vbench");
   if (!options.values().prompt.empty() || !options.values().out.empty()) fail_usage("a plan has neither prompt nor output file: VBench's prompts give both");
   if (!options.values().seed && options.source("seed").level != SourceLevel::builtin) fail_usage("--seed must be a number, so that every video can be made again");
   plan.seed = options.values().seed.value_or(0);
@@ -241,7 +243,7 @@ void add_plan_verb(CLI::App& vbench) {
       ->check(CLI::IsMember({"suite", "flat"}));
   verb->add_option("--seconds-per-video", a->seconds, "For the estimate of GPU-hours")->type_name("SECONDS")->check(CLI::Range(0.001, 1e7));
   verb->add_flag("--replace", a->replace, "Replace the plan that is in the folder");
-  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "out", "seed", "conditioning.image", "run.device", "run.threads", "run.json_log", "run.dry_run"}));
+  const auto given = add_option_flags(*verb, and_run_folder({"prompt", "prompts", "out", "seed", "conditioning.image", "conditioning.end_image", "run.device", "run.threads", "run.json_log", "run.dry_run"}));
   add_base_seed(*verb, given, "Start of all seeds: each video gets this + 1000003 * line + index [default: 0]");
   verb->callback([a, given] { plan_export(a->selection, a->out, a->list, a->replace, a->seconds, *given); });
 }

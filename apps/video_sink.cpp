@@ -24,9 +24,11 @@ nlohmann::ordered_json video_record(const GenerateOptions& options, const nlohma
   nlohmann::ordered_json record;
   record["program"] = "longtake";
   record["version"] = kVersion;
-  record["prompt"] = options.prompt;
+  record["prompt"] = prompt_text(options);
   record["negative"] = options.negative;
   record["seed"] = options.seed.value_or(0);
+  if (!options.video.empty())
+    record["extends"] = {{"file", std::filesystem::path(options.video).filename().string()}, {"context", options.context}, {"only_new", options.only_new}};
   record["settings"] = settings;
   return record;
 }
@@ -36,7 +38,7 @@ class VideoSink::Target {
   virtual ~Target() = default;
   virtual void grow_in(const std::filesystem::path&) {}
   virtual void latents(const WindowSpan&, const at::Tensor&) {}
-  virtual void frames(const at::Tensor& frames) = 0;
+  virtual void frames(const at::Tensor& frames) = 0;  // uint8 [n, H, W, 3]
   virtual int64_t playable() const { return 0; }
   virtual void finish(const nlohmann::ordered_json& record) = 0;
 };
@@ -48,7 +50,7 @@ class VideoSink::TensorFile final : public Target {
     tensors_[fmt::format("latents{}", window.index)] = latents.to(at::kFloat).cpu().clone();
   }
   void frames(const at::Tensor& frames) override {
-    frames_.push_back(((frames.to(at::kFloat) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).cpu().permute({1, 2, 3, 0}).contiguous());
+    frames_.push_back(frames);
   }
   void finish(const nlohmann::ordered_json& record) override {
     tensors_["frames"] = at::cat(frames_);
@@ -78,7 +80,7 @@ class VideoSink::Mp4 final : public Target {
   void frames(const at::Tensor& frames) override {
     // Opened with the first frames, so that a run that fails before leaves nothing behind even if it is killed.
     if (!writer_) writer_ = std::make_unique<VideoWriter>(writer_options_);
-    writer_->push(to_frames(frames));
+    writer_->push(frames);
   }
   int64_t playable() const override { return writer_ ? writer_->playable() : 0; }
   void finish(const nlohmann::ordered_json& record) override { writer_->finish(record_tags(nlohmann::json(record))); }
@@ -110,8 +112,17 @@ void VideoSink::grow_in(const std::filesystem::path& file) { target_->grow_in(fi
 
 void VideoSink::latents(const WindowSpan& window, const at::Tensor& latents) { target_->latents(window, latents); }
 
-void VideoSink::frames(const at::Tensor& frames) {
+void VideoSink::given(const at::Tensor& frames) {
   target_->frames(frames);
+  given_ += frames.size(0);
+}
+
+void VideoSink::frames(const at::Tensor& frames) {
+#ifdef LONGTAKE_VIDEO_IO
+  target_->frames(to_frames(frames).cpu());
+#else
+  target_->frames(((frames.to(at::kFloat) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).cpu().permute({1, 2, 3, 0}).contiguous());
+#endif
   frames_ += frames.size(1);
 }
 
@@ -119,7 +130,8 @@ int64_t VideoSink::playable() const { return target_->playable(); }
 
 void VideoSink::finish(std::optional<int64_t> planned) {
   LONGTAKE_CHECK(frames_ > 0, "there are no frames");
-  if (planned && frames_ < *planned) (*record_)["part"] = {{"frames", frames_}, {"of", *planned}};
+  if (given_ > 0) (*record_)["extends"]["frames"] = given_;
+  if (planned && frames_ < *planned) (*record_)["part"] = {{"frames", given_ + frames_}, {"of", given_ + *planned}};
   target_->finish(*record_);
 }
 

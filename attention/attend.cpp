@@ -5,6 +5,7 @@
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "attention/stacked.h"
 #include "base/cuda.h"
 #include "base/error.h"
 
@@ -24,23 +25,6 @@ at::Tensor attend_batch(const at::Tensor& q, const at::Tensor& k, const at::Tens
     return std::get<0>(at::_scaled_dot_product_cudnn_attention(Q, K, V, {}, /*compute_log_sumexp=*/false)).transpose(1, 2);
   const bool grouped = q.size(2) != k.size(2);
   return at::scaled_dot_product_attention(Q, K, V, mask, 0.0, false, {}, grouped).transpose(1, 2);
-}
-
-// Views of one buffer with one shape, dense within, at equal distances: one tensor of them all; else undefined.
-at::Tensor stacked(std::span<const Sequence> sequences, at::Tensor Sequence::*part) {
-  const at::Tensor& first = sequences[0].*part;
-  const int64_t distance = (sequences[1].*part).storage_offset() - first.storage_offset();
-  if (distance <= 0) return {};
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const at::Tensor& x = sequences[i].*part;
-    if (!x.is_contiguous() || x.sizes() != first.sizes() || !x.storage().is_alias_of(first.storage()) ||
-        x.storage_offset() != first.storage_offset() + static_cast<int64_t>(i) * distance)
-      return {};
-  }
-  std::vector<int64_t> sizes = first.sizes().vec(), strides = first.strides().vec();
-  sizes.insert(sizes.begin(), static_cast<int64_t>(sequences.size()));
-  strides.insert(strides.begin(), distance);
-  return first.as_strided(sizes, strides);
 }
 
 }  // namespace

@@ -12,12 +12,16 @@
 namespace longtake {
 namespace {
 
+constexpr float kE4m3Max = 448.0f;
+
+void check_like(const at::Tensor& x, const at::Tensor& like, at::ScalarType dtype, const std::vector<int64_t>& sizes, const char* name) {
+  LONGTAKE_CHECK(x.sizes() == sizes && x.is_contiguous() && x.scalar_type() == dtype && x.device() == like.device(),
+                 "expected {} contiguous [{}] {} on {}, found [{}] {} on {}", name, fmt::join(sizes, ", "), c10::toString(dtype),
+                 like.device().str(), fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), x.device().str());
+}
+
 void check_like(const at::Tensor& x, const at::Tensor& like, const std::vector<int64_t>& sizes, const char* name) {
-  LONGTAKE_CHECK(
-      x.sizes() == sizes && x.is_contiguous() && x.scalar_type() == like.scalar_type() && x.device() == like.device(),
-      "expected {} contiguous [{}] {} on {}, found [{}] {} on {}", name, fmt::join(sizes, ", "),
-      c10::toString(like.scalar_type()), like.device().str(), fmt::join(x.sizes(), ", "),
-      c10::toString(x.scalar_type()), x.device().str());
+  check_like(x, like, like.scalar_type(), sizes, name);
 }
 
 void check_index(const at::Tensor& index, const at::Tensor& rows, const char* name) {
@@ -34,9 +38,11 @@ void check(const at::Tensor& q, const KvRows& store, const at::Tensor& qkv, cons
                  qkv.dim());
   const int64_t rows = qkv.size(0), heads = q.size(1), head_width = q.size(2), D = heads * head_width;
   check_like(qkv, qkv, {rows, 3 * D}, "qkv");
-  check_like(q, qkv, {rows, heads, head_width}, "q");
-  check_like(store.k, qkv, {store.k.size(0), heads, head_width}, "the keys' store");
-  check_like(store.v, qkv, {store.k.size(0), heads, head_width}, "the values' store");
+  const at::ScalarType out = store.v_scale.defined() ? at::kFloat8_e4m3fn : qkv.scalar_type();
+  check_like(q, qkv, out, {rows, heads, head_width}, "q");
+  check_like(store.k, qkv, out, {store.k.size(0), heads, head_width}, "the keys' store");
+  check_like(store.v, qkv, out, {store.k.size(0), heads, head_width}, "the values' store");
+  if (store.v_scale.defined()) check_like(store.v_scale, qkv, at::kFloat, {1}, "the values' scale");
   check_like(norm.weight_q, qkv, {D}, "the norm of queries");
   check_like(norm.weight_k, qkv, {D}, "the norm of keys");
   check_index(position, qkv, "the positions");
@@ -79,6 +85,7 @@ void qkv_rows(at::Tensor& q, KvRows& store, const at::Tensor& qkv, const at::Ten
   p.store_row = store.row.const_data_ptr<int32_t>();
   p.first = store.first;
   p.store_rows = store.k.size(0);
+  if (store.v_scale.defined()) p.v_scale = store.v_scale.const_data_ptr<float>();
   const cuda::Launch launch(qkv, "qkv_rows");
   launch.check(cuda::qkv_rows(p, launch.stream()));
 }
@@ -111,13 +118,27 @@ void qkv_rows(at::Tensor& q, KvRows& store, const at::Tensor& qkv, const at::Ten
     const at::Tensor x = qkv.narrow(1, part * D, D).to(at::kFloat);
     return apply_rope(at::rms_norm(x, {D}, weight.to(at::kFloat), norm.eps).view({rows, heads, head_width}), rotations);
   };
-  q.copy_(rotated(0, norm.weight_q));
+  const bool e4m3 = store.v_scale.defined();
+  const auto rounded = [&](const at::Tensor& x) {
+    // A cast alone would make NaN of what lies beyond the largest e4m3 value.
+    return e4m3 ? x.clamp(-kE4m3Max, kE4m3Max).to(at::kFloat8_e4m3fn) : x.to(q.scalar_type());
+  };
+  q.copy_(rounded(rotated(0, norm.weight_q)));
   const at::Tensor to = store.row.to(at::kLong) - store.first;
   const at::Tensor kept = at::nonzero((to >= 0) & (to < store.k.size(0))).flatten();
   const at::Tensor into = to.index_select(0, kept);
-  const at::Tensor values = qkv.narrow(1, 2 * D, D).reshape({rows, heads, head_width});
-  store.k.index_copy_(0, into, rotated(1, norm.weight_k).to(store.k.scalar_type()).index_select(0, kept));
-  store.v.index_copy_(0, into, values.index_select(0, kept));
+  at::Tensor values = qkv.narrow(1, 2 * D, D).reshape({rows, heads, head_width});
+  if (e4m3) values = values.to(at::kFloat) * store.v_scale.reciprocal();
+  const auto put = [&](const at::Tensor& rows_in_store, const at::Tensor& x) {
+    const at::Tensor narrow = rounded(x.index_select(0, kept));
+    // Indexing knows no 8-bit floats.
+    if (e4m3)
+      rows_in_store.view(at::kByte).index_copy_(0, into, narrow.view(at::kByte));
+    else
+      rows_in_store.index_copy_(0, into, narrow);
+  };
+  put(store.k, rotated(1, norm.weight_k));
+  put(store.v, values);
 }
 
 void rms_rows(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, double eps) {

@@ -2,15 +2,27 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
+
+#include <limits>
 
 #include "base/error.h"
 
 namespace longtake {
 
+void KvLayer::settle_v_scale(const at::Tensor& values) {
+  LONGTAKE_CHECK(in_fp8() && !v_scale_known && values.numel() > 0, "expected values for a layer in fp8 whose scale is not settled");
+  constexpr double kE4m3Max = 448, kSmallest = 1e-20;
+  const at::Tensor largest = at::linalg_vector_norm(values, std::numeric_limits<double>::infinity(), {}, false, at::kFloat);
+  v_scale.copy_((largest * (kValueRoom / kE4m3Max)).clamp_min(kSmallest).view({1}));
+  v_scale_known = true;
+}
+
 void KvLayer::write(int64_t start, int64_t frames, int64_t plane, const TokenSet& set, const at::Tensor& keys,
                     const at::Tensor& values) {
+  LONGTAKE_CHECK(!in_fp8(), "expected a layer that is not in fp8");
   LONGTAKE_CHECK(start >= first && start + frames * plane <= end(), "expected rows [{}, {}) within [{}, {})", start,
                  start + frames * plane, first, end());
   LONGTAKE_CHECK(keys.size(0) == set.count(frames, plane) && values.size(0) == keys.size(0), "expected {} rows, found {}",
@@ -48,6 +60,7 @@ void KvLayer::hold(TokenRange tokens) {
 
 void KvLayer::replace_before(int64_t boundary, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& key_bias) {
   const int64_t count = keys.size(0), kept = end() - boundary;
+  LONGTAKE_CHECK(!in_fp8(), "expected a layer that is not in fp8");
   LONGTAKE_CHECK(boundary >= first && kept >= 0 && count <= boundary && values.size(0) == count,
                  "expected at most {} rows before token {} of [{}, {}), found {}", boundary, boundary, first, end(), count);
   const at::Tensor rest = bias.defined() ? bias.narrow(0, boundary - first, kept)
@@ -61,7 +74,8 @@ void KvLayer::replace_before(int64_t boundary, const at::Tensor& keys, const at:
 int64_t KvLayer::bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes() + (bias.defined() ? bias.nbytes() : 0)); }
 
 int64_t KvShape::bytes(at::ScalarType dtype) const {
-  return 2 * layers * branches * tokens * kv_heads * head_width * static_cast<int64_t>(c10::elementSize(dtype));
+  const int64_t narrow = std::count(fp8.begin(), fp8.end(), true);
+  return 2 * branches * tokens * kv_heads * head_width * ((layers - narrow) * static_cast<int64_t>(c10::elementSize(dtype)) + narrow);
 }
 
 void KvCache::save(State& state) const {
@@ -69,6 +83,7 @@ void KvCache::save(State& state) const {
     const std::string name = fmt::format("kv/{}/{}/", i / shape_.branches, i % shape_.branches);
     state.put(name + "k", layers_[i].k);
     state.put(name + "v", layers_[i].v);
+    state.put(name + "v_scale", layers_[i].v_scale);
   }
 }
 
@@ -78,19 +93,29 @@ void KvCache::load(const State& state) {
     KvLayer& layer = layers_[i];
     layer.k.copy_(state.get(name + "k", layer.k.sizes(), layer.k.scalar_type()));
     layer.v.copy_(state.get(name + "v", layer.v.sizes(), layer.v.scalar_type()));
+    if (!layer.in_fp8()) continue;
+    const at::Tensor scale = state.get(name + "v_scale", {1}, at::kFloat);
+    layer.v_scale.copy_(scale);
+    layer.v_scale_known = scale.item<float>() > 0;
   }
 }
 
 KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device, std::optional<TokenRange> held)
     : shape_(shape) {
   const TokenRange tokens = held.value_or(TokenRange{0, shape.tokens});
-  const auto options = at::TensorOptions().dtype(dtype).device(device);
+  LONGTAKE_CHECK(shape.fp8.empty() || static_cast<int64_t>(shape.fp8.size()) == shape.layers, "expected a choice for each of {} layers, found {}",
+                 shape.layers, shape.fp8.size());
   // The branches of a layer lie in one buffer, so that one attention call can serve them (attend_together); a layer that later
   // holds other tokens leaves it.
   const std::vector<int64_t> sizes{shape.branches, tokens.end - tokens.begin, shape.kv_heads, shape.head_width};
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    const bool fp8 = shape.in_fp8(layer);
+    const auto options = at::TensorOptions().dtype(fp8 ? at::kFloat8_e4m3fn : dtype).device(device);
     const at::Tensor k = at::zeros(sizes, options), v = at::zeros(sizes, options);
-    for (int64_t b = 0; b < shape.branches; ++b) layers_.push_back(KvLayer{k.select(0, b), v.select(0, b), {}, tokens.begin});
+    for (int64_t b = 0; b < shape.branches; ++b) {
+      layers_.push_back(KvLayer{k.select(0, b), v.select(0, b), {}, tokens.begin});
+      if (fp8) layers_.back().v_scale = at::zeros({1}, options.dtype(at::kFloat));
+    }
   }
 }
 

@@ -26,8 +26,19 @@ struct KvLayer {
   at::Tensor k, v;    // [rows, kv_heads, head_width]; k after normalisation and rotation; row 0 is token `first` of the window
   at::Tensor bias;    // [rows] float32, added to every logit of a key; undefined where all are 0
   int64_t first = 0;
+  // Where k and v are e4m3: v holds values / v_scale, saturating. [1] float32; undefined otherwise.
+  at::Tensor v_scale{};
+  bool v_scale_known = false;  // it was given or loaded; rows may be written
 
-  // Writes the rows of one chunk that starts at token `start` and has `frames` x `plane` tokens;
+  bool in_fp8() const { return v_scale.defined(); }
+  // Settles v_scale by the largest magnitude among `values` (any shape), on the device and without waiting for it, with room for values
+  // up to kValueRoom times as large. Once only: rows that are stored hold their meaning by it, so later values may saturate.
+  void settle_v_scale(const at::Tensor& values);
+  // A chunk's first pass sees pure noise, later passes and chunks other values. e4m3 keeps its 4 significant bits over a range of 2^14.8, so
+  // that room costs nothing until values are 7000 / kValueRoom times smaller than the largest.
+  static constexpr double kValueRoom = 4;
+
+  // Not in fp8. Writes the rows of one chunk that starts at token `start` and has `frames` x `plane` tokens;
   // `keys` and `values` [count, kv_heads, head_width] belong to the tokens of `set` in ascending order.
   void write(int64_t start, int64_t frames, int64_t plane, const TokenSet& set, const at::Tensor& keys,
              const at::Tensor& values);
@@ -46,19 +57,23 @@ struct KvLayer {
 
 struct KvShape {
   int64_t layers = 0, branches = 0, tokens = 0, kv_heads = 0, head_width = 0;
+  std::vector<bool> fp8{};  // by layer: keys and values in e4m3; empty for none
+  bool in_fp8(int64_t layer) const { return !fp8.empty() && fp8.at(layer); }
+  // With `dtype` for the layers that are not in fp8.
   int64_t bytes(at::ScalarType dtype) const;
 };
 
 class KvCache {
  public:
   // Zero-initialised: a row that was never written contributes a zero key rather than garbage. Holds all tokens, or those given.
+  // `dtype` is that of layers that are not in fp8.
   KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device, std::optional<TokenRange> held = {});
 
   KvLayer& layer(int64_t layer, int64_t branch) { return layers_.at(layer * shape_.branches + branch); }
   const KvLayer& layer(int64_t layer, int64_t branch) const { return layers_.at(layer * shape_.branches + branch); }
   const KvShape& shape() const { return shape_; }
 
-  // All rows of all layers and branches, "kv/LAYER/BRANCH/k" and ".../v"; loading keeps this cache's dtype and device.
+  // All rows of all layers and branches, "kv/LAYER/BRANCH/k" and ".../v" (in fp8 also ".../v_scale"); loading keeps this cache's dtype and device.
   void save(State& state) const;
   void load(const State& state);
 

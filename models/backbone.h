@@ -36,15 +36,19 @@ struct WorkItem {
 struct WindowGeometry {
   struct Chunk {
     int64_t first = 0, frames = 0;
+    int text = 0;       // which of the prompts it attends to
+    int64_t shift = 0;  // its place in time (RoPE) is `shift` latent frames behind `first`
   };
   std::vector<Chunk> chunks;
   int64_t latent_height = 0, latent_width = 0;  // latent pixels
   int64_t plane = 0;                            // tokens of one latent frame
+  bool end_picture = false;                     // chunk 0 is a picture that stands behind the last chunk in time
 
   int64_t frames() const { return chunks.empty() ? 0 : chunks.back().first + chunks.back().frames; }
   int64_t tokens() const { return frames() * plane; }
   int64_t chunk_tokens(int chunk) const { return chunks.at(chunk).frames * plane; }
   int64_t start(int chunk) const { return chunks.at(chunk).first * plane; }
+  int64_t position(int chunk) const { return (chunks.at(chunk).first + chunks.at(chunk).shift) * plane; }  // in time, in tokens
 };
 
 class Backbone {

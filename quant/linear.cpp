@@ -70,6 +70,11 @@ void Linear::into(at::Tensor& out, const at::Tensor& x) const {
     at::mm_out(out, x, weight.t());
 }
 
+void Linear::into(at::Tensor& out, const Fp8Rows& x) const {
+  LONGTAKE_CHECK(in_fp8(), "expected a layer in fp8");
+  fp8_product(out, x, {weight, scale}, bias);
+}
+
 void Linear::gelu_into(at::Tensor& out, const at::Tensor& x) const {
   // On the CPU the fused operator means the other gelu (erf).
   if (x.is_cuda() && bias.defined() && !in_fp8()) {

@@ -6,6 +6,8 @@
 
 namespace longtake {
 
+struct Fp8Rows;
+
 struct Linear {
   at::Tensor weight;   // [out, in]
   at::Tensor bias;     // [out], undefined where the layer has none
@@ -27,6 +29,8 @@ struct Linear {
   // epilogue. x [rows, in] and out [rows, out] of the weight's dtype (fp8: bfloat16), out dense. Not for autograd.
   void into(at::Tensor& out, const at::Tensor& x) const;
   void gelu_into(at::Tensor& out, const at::Tensor& x) const;
+  // Of rows that are rounded already; only in fp8.
+  void into(at::Tensor& out, const Fp8Rows& x) const;
 };
 
 // out = second(gelu(first(x))) with gelu in its tanh form: the feed-forward part of a transformer block. In fp8 bias,

@@ -128,7 +128,7 @@ std::vector<BatchJob> parse_job_list(const std::string& text, const std::string&
   }
   // Names that were asked for come first, so that none of them is taken by one that is only made up.
   for (BatchJob& job : jobs) {
-    if (job.name.empty()) job.name = names.claim_like(name_from_prompt(job.options.values().prompt), job.place);
+    if (job.name.empty()) job.name = names.claim_like(name_from_prompt(prompt_text(job.options.values())), job.place);
     complete(job, recipes);
   }
   return jobs;
@@ -146,6 +146,7 @@ std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const O
 void check_job(const BatchJob& job) {
   try {
     validate(job.options.values());
+    check_length(job.options);
     make_request(job.options.values());
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", job.place, error.what()));

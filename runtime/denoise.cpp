@@ -29,7 +29,8 @@ class WindowLoop {
     LONGTAKE_CHECK(!compressor_ || settings_.attention == AttentionScheme::causal, "expected causal attention with K/V compression");
     stats_.kv_full_bytes = std::max(stats_.kv_full_bytes, kv_.shape().bytes(backbone_dtype()));
     policy_.begin_window(window);
-    for (int c = 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
+    LONGTAKE_CHECK(!compressor_ || !g.end_picture, "expected no end picture with K/V compression");
+    for (int c = g.end_picture ? 1 : 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
   }
 
   at::Tensor run() {
@@ -110,9 +111,11 @@ class WindowLoop {
     if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return;
     const bool used = settings_.attention == AttentionScheme::window || row == 0;
     if (!used && !settings_.noise_every_row) return;
-    const at::Tensor clean = latents_.narrow(1, 0, prefix_frames_);
+    const int64_t first = backbone_.geometry().end_picture ? 1 : 0;  // an end picture stays clean
+    const at::Tensor clean = latents_.narrow(1, first, prefix_frames_);
     const double share = 0.001 * settings_.prefix_noise;
     noised_prefix_ = clean * (1 - share) + noise_.prefix(window_, row, clean.sizes()).to(clean.device()) * share;
+    if (first > 0) noised_prefix_ = at::cat({latents_.narrow(1, 0, first), noised_prefix_}, 1);
   }
 
   at::Tensor model_input(int chunk) const {
@@ -120,7 +123,10 @@ class WindowLoop {
     return chunk_latents(latents_, chunk);
   }
 
+  bool is_end_picture(int chunk) const { return chunk == 0 && backbone_.geometry().end_picture; }
+
   double timestep_of(int row, int chunk) const {
+    if (is_end_picture(chunk)) return 0;
     return chunk < schedule_.ready_chunks() ? settings_.prefix_noise : schedule_.row(row)[chunk].timestep;
   }
 
@@ -144,7 +150,7 @@ class WindowLoop {
       ChunkWork w;
       w.chunk = c;
       w.update = step.update;
-      w.keep = step.update || (prefix && !window);
+      w.keep = step.update || (prefix && !window && !is_end_picture(c));  // no policy compares anything with what comes at the end
       w.store = policy_.residuals() > 0 && (step.update || step.idle);
       w.timesteps.assign(g.chunks[c].frames, timestep_of(row, c));
       w.context = {window_, c, step.step, schedule_.steps(), g.chunks[c].frames, g.plane, prefix};
@@ -159,7 +165,7 @@ class WindowLoop {
       if (w.keep) continue;
       w.decisions.resize(settings_.branches());
       for (int b = 0; b < settings_.branches(); ++b)
-        if (!computes[b]) w.decisions[b] = {.tokens = TokenSet::none(), .phase = Phase::chunk};
+        if (!computes[b] && settings_.attention == AttentionScheme::window) w.decisions[b] = {.tokens = TokenSet::none(), .phase = Phase::chunk};
     }
     return work;
   }

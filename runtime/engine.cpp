@@ -6,12 +6,47 @@
 #include "base/error.h"
 #include "cache/plan_text.h"
 #include "runtime/random_model.h"
+#include "runtime/timeline.h"
 
 namespace longtake {
+namespace {
+
+void add_note(std::string* note, const std::string& text) {
+  if (note != nullptr) *note += (note->empty() ? "" : "; ") + text;
+}
+
+// Prompts over time, where the options have them; the context of a video that is gone on from comes before their 0.
+void choose_texts(const GenerateOptions& o, RunRequest& request, std::string* note) {
+  GenerateSettings& s = request.settings;
+  if (o.prompts.empty()) return;
+  const std::vector<TimedPrompt> prompts = parse_timeline(o.prompts, "prompts");
+  const int before = s.show_given ? 0 : s.plan.request.given_frames;
+  check_timeline_end(prompts, static_cast<double>(s.plan.request.frames - before) / o.fps, static_cast<double>(temporal_stride) / o.fps);
+  request.prompts.clear();
+  for (const TimedPrompt& prompt : prompts) {
+    request.prompts.push_back(prompt.text);
+    s.texts.push_back(prompt.begin == 0 ? 0 : before + prompt.begin * o.fps);
+  }
+  std::vector<bool> used(prompts.size());
+  for (const WindowSpan& window : s.plan.windows)
+    for (const ChunkSpan& chunk : window_chunks(window, s.plan.request.chunk)) used[text_of_chunk(s, window, chunk)] = true;
+  for (size_t i = 0; i < prompts.size(); ++i)
+    if (!used[i])
+      add_note(note, fmt::format("prompt {} has no effect: no chunk has its middle between {} and {} s; use a smaller --chunk, or a longer range",
+                                 i + 1, prompts[i].begin, prompts[i].end));
+}
+
+}  // namespace
+
+std::vector<std::string> RunRequest::all_texts() const {
+  std::vector<std::string> texts = prompts;
+  if (settings.denoise.branches() == 2) texts.push_back(negative);
+  return texts;
+}
 
 RunRequest make_request(const GenerateOptions& o, std::string* note) {
   RunRequest request;
-  request.prompt = o.prompt;
+  request.prompts = {o.prompt};
   request.negative = o.negative;
   request.seed = o.seed.value_or(0);
   request.parity = o.parity != "none";
@@ -19,6 +54,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   request.policy = o.plan.empty() ? choose_policy(parse_policy(o.policy), request.parity) : choose_plan(read_plan(o.plan));
   GenerateSettings& s = request.settings;
   s.plan = plan_video(o, note);
+  s.show_given = o.video.empty();
   s.height = o.size.height;
   s.width = o.size.width;
   s.steps = o.steps;
@@ -29,9 +65,12 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.checkpoint_bytes = o.checkpoint_budget;
   s.denoise.attention = request.policy.attention;
   s.denoise.kv = choose_kv(o.kv, s.denoise.attention);
+  if (!o.end_image.empty() && s.denoise.kv.compresses())
+    fail_usage("--kv {} would forget the end image, which all chunks attend to; leave out --kv or --end-image", o.kv);
   s.denoise.guidance = o.guidance;
   s.denoise.prefix_noise = o.addnoise;
   if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings)) check_plan(*replay->plan, plan_geometry(s), o.plan);
+  choose_texts(o, request, note);
   s.denoise.noise_every_row = s.denoise.overwritten_first_sample = request.parity;
   return request;
 }
@@ -104,25 +143,42 @@ void Engine::settle_precision(const RunRequest& request, const std::function<voi
   };
   if (not_in_fp8_ > 0)
     note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
+  if (transformer_->merged()) {  // FusedRow is what attends in fp8
+    fp8_attention_ = std::make_unique<Fp8Attention>(target_.device);
+    const auto& config = transformer_->config();
+    const std::string reason = fp8_attention_->try_out(config.heads, config.head_width());
+    if (!reason.empty()) {
+      note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
+      fp8_attention_.reset();
+    }
+  }
   if (first_step_is_finite(request)) return;
   note("the first step in fp8 is not finite: loading the model again in bf16");
   target_.fp8 = false;
+  fp8_attention_.reset();
   load_transformer();
 }
 
-const skyreels::TextKv& Engine::text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot) {
-  if (slot.second.layers.empty() || slot.first != text) slot = {text, skyreels::prepare_text(*transformer_, this->text(text).context.to(target_.device))};
-  return slot.second;
+const skyreels::TextKv& Engine::text_kv(const std::string& text) {
+  const auto found = text_kv_.find(text);
+  if (found != text_kv_.end()) return found->second;
+  return text_kv_.emplace(text, skyreels::prepare_text(*transformer_, this->text(text).context.to(target_.device))).first->second;
 }
 
 BackboneFactory Engine::backbones(const RunRequest& request) {
   load();
-  std::vector<const skyreels::TextKv*> texts{&text_kv(request.prompt, prompt_kv_)};
-  if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative, negative_kv_));
+  const std::vector<std::string> wanted = request.all_texts();
+  std::erase_if(text_kv_, [&](const auto& kv) { return std::find(wanted.begin(), wanted.end(), kv.first) == wanted.end(); });
+  std::vector<const skyreels::TextKv*> prompts;
+  for (const std::string& prompt : request.prompts) prompts.push_back(&text_kv(prompt));
+  std::vector<const skyreels::TextKv*> texts{prompts.front()};
+  if (request.settings.denoise.branches() == 2) texts.push_back(&text_kv(request.negative));
   // Models with an embedding of the frame rate know 16 fps and everything else (24).
   const int fps_index = request.fps == 16 ? 0 : 1;
-  return [this, texts, fps_index](const WindowGeometry& g) {
-    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index);
+  // Compressed keys carry a bias, which attention in fp8 does not take, and compression computes with keys and values.
+  Fp8Attention* attention = request.settings.denoise.kv.compresses() ? nullptr : fp8_attention_.get();
+  return [this, texts, prompts, fps_index, attention](const WindowGeometry& g) {
+    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index, prompts, attention);
   };
 }
 
@@ -133,6 +189,13 @@ StepModel Engine::steps(const RunRequest& request) {
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
   settle_precision(request, hooks.on_note);
+  if (fp8_attention_) {
+    fp8_attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
+      if (note) note(fmt::format("cuDNN refused {}; such calls run in bf16", why));
+    };
+    if (request.settings.denoise.kv.compresses() && hooks.on_note)
+      hooks.on_note(fmt::format("attention stays in bf16 with --kv {}, and products in fp8", request.settings.denoise.kv.text));
+  }
   std::unique_ptr<CachePolicy> own;
   if (policy == nullptr) {
     own = make_policy(request.policy, flow_timesteps(request.settings.steps, request.settings.shift), steps(request),

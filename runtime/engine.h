@@ -3,7 +3,9 @@
 // Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
 // the transformer never stand in memory together. The transformer and the VAE are loaded by load(), or by the first run().
 //
-// With fp8 products the first run tries one chunk of its first step; where that is not finite, the model is loaded again without.
+// With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where cuDNN cannot do it, then one
+// chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
+// attention in bf16. Each of these is said once.
 #pragma once
 
 #include <map>
@@ -21,12 +23,15 @@ namespace longtake {
 
 // One run, resolved: what to make, and how.
 struct RunRequest {
-  std::string prompt, negative;
+  std::vector<std::string> prompts;  // one, or those that settings.texts counts
+  std::string negative;
   uint64_t seed = 0;
   bool parity = false;  // noise from LibTorch's CPU generator in the reference's order instead of our own
   int fps = 24;
   PolicyChoice policy;
   GenerateSettings settings;
+
+  std::vector<std::string> all_texts() const;  // that must be encoded
 };
 
 // The request that the options describe; a duration becomes frames, and `note` says what was rounded. The seed must be set
@@ -70,7 +75,7 @@ class Engine {
   bool first_step_is_finite(const RunRequest& request);
   // Tries fp8 products once, and says through on_note what became of them.
   void settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note);
-  const skyreels::TextKv& text_kv(const std::string& text, std::pair<std::string, skyreels::TextKv>& slot);
+  const skyreels::TextKv& text_kv(const std::string& text);
 
   ResolvedModel model_;
   ModelTarget target_;
@@ -80,8 +85,8 @@ class Engine {
   std::optional<WanVae> vae_;
   int64_t not_in_fp8_ = 0;     // products that should be
   bool precision_settled_ = false;
-  // Text keys and values of the latest prompt and negative prompt: runs in a row mostly share them.
-  std::pair<std::string, skyreels::TextKv> prompt_kv_, negative_kv_;
+  std::map<std::string, skyreels::TextKv> text_kv_;  // of the latest run: runs in a row mostly share theirs
+  std::unique_ptr<Fp8Attention> fp8_attention_;  // null where attention is in the weights' precision
 };
 
 }  // namespace longtake

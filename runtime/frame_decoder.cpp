@@ -20,7 +20,22 @@ void FrameDecoder::begin_window(const WindowSpan& window) {
   } else {
     stream_ = std::make_unique<VaeDecodeStream>(vae_);
     if (window.index > 0) skip_frames_ = settings_.plan.request.overlap_frames;
+    if (window.index == 0 && !settings_.show_given) skip_context();
   }
+}
+
+// The given frames come before the new ones, and are not decoded into them: a second window that reaches back into them finds them as
+// they were given.
+void FrameDecoder::skip_context() {
+  skip_frames_ = settings_.plan.request.given_frames;
+  if (settings_.given.defined()) keep_tail(settings_.given.to(vae_.device()));
+}
+
+void FrameDecoder::keep_tail(const at::Tensor& frames) {
+  if (settings_.history != History::reencode || settings_.plan.windows.size() == 1) return;
+  const at::Tensor all = tail_.defined() ? at::cat({tail_, frames}, 1) : frames;
+  const int64_t n = std::min<int64_t>(settings_.plan.request.overlap_frames, all.size(1));
+  tail_ = all.narrow(1, all.size(1) - n, n).clone();
 }
 
 void FrameDecoder::push(const at::Tensor& latents) {
@@ -47,11 +62,7 @@ void FrameDecoder::decode(const at::Tensor& latents) {
   skip_frames_ -= dropped;
   frames = frames.narrow(1, dropped, frames.size(1) - dropped);
   if (frames.size(1) == 0) return;
-  if (settings_.history == History::reencode && settings_.plan.windows.size() > 1) {
-    const at::Tensor all = tail_.defined() ? at::cat({tail_, frames}, 1) : frames;
-    const int64_t n = std::min<int64_t>(settings_.plan.request.overlap_frames, all.size(1));
-    tail_ = all.narrow(1, all.size(1) - n, n).clone();
-  }
+  keep_tail(frames);
   on_frames_(frames);
 }
 

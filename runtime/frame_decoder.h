@@ -38,6 +38,8 @@ class FrameDecoder {
 
  private:
   void decode(const at::Tensor& latents);
+  void skip_context();
+  void keep_tail(const at::Tensor& frames);
 
   const GenerateSettings& settings_;
   const WanVae& vae_;

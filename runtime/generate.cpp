@@ -1,6 +1,7 @@
 #include "runtime/generate.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 
@@ -37,6 +38,7 @@ class Generation {
     const int64_t given = settings_.given.defined() ? settings_.given.size(1) : 0;
     LONGTAKE_CHECK(given == settings_.plan.request.given_frames, "expected {} given frames, found {}", settings_.plan.request.given_frames,
                    given);
+    LONGTAKE_CHECK(settings_.end_picture.defined() == settings_.plan.request.end_picture, "expected an end picture as the plan says");
     const int first = folder_ ? take_up() : 0;
     const auto& windows = settings_.plan.windows;
     for (int w = first; w < static_cast<int>(windows.size()); ++w) {
@@ -106,6 +108,13 @@ class Generation {
     return prefix;
   }
 
+  // The picture that the window leads to [C, 1, h, w]. Encoded anew by a resumed run: the same picture gives the same bits.
+  at::Tensor encode_end() {
+    queue_.wait();
+    const Stopwatch watch(stats_.encode_seconds);
+    return vae_.encode(settings_.end_picture.to(device_).unsqueeze(0)).squeeze(0);
+  }
+
   void run_window(const WindowSpan& window, const std::optional<State>& resume) {
     const Schedule schedule = window_schedule(settings_, window);
     if (hooks_.on_window_start) hooks_.on_window_start(window, schedule);
@@ -118,7 +127,9 @@ class Generation {
     queue_.post([this, window] { decoder_.begin_window(window); });
     if (prefix.defined()) decode_soon(prefix);
     if (resume) take_up_chunks(window, schedule, *resume);
+    if (window.end_picture) latents = at::cat({encode_end(), latents}, 1);  // chunk 0, as window_chunks has it
     latents = denoise(window, schedule, latents, resume);
+    if (window.end_picture) latents = latents.narrow(1, 1, window.latent_frames);
     finish_window(window, latents);
   }
 
@@ -247,10 +258,21 @@ Schedule window_schedule(const GenerateSettings& settings, const WindowSpan& win
   return Schedule(flow_timesteps(settings.steps, settings.shift), chunks, prefix_chunks(window, chunk), settings.ar_step);
 }
 
+int text_of_chunk(const GenerateSettings& settings, const WindowSpan& window, const ChunkSpan& chunk) {
+  if (settings.texts.empty()) return 0;
+  const int first = latent_of_chunk(window, chunk);
+  const int start = window.index == 0 ? 0 : window.first_frame - settings.plan.request.overlap_frames;
+  const double begin = first == 0 ? 0 : frames_of(first), end = frames_of(first + chunk.frames);
+  const double middle = start + (begin + end) / 2;
+  const auto behind = std::upper_bound(settings.texts.begin() + 1, settings.texts.end(), middle);
+  return static_cast<int>(behind - settings.texts.begin()) - 1;
+}
+
 WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpan& window) {
   WindowGeometry g;
+  g.end_picture = window.end_picture;
   for (const ChunkSpan& span : window_chunks(window, settings.plan.request.chunk))
-    g.chunks.push_back({span.first, span.frames});
+    g.chunks.push_back({span.first, span.frames, text_of_chunk(settings, window, span), latent_of_chunk(window, span) - span.first});
   g.latent_height = settings.height / 8;
   g.latent_width = settings.width / 8;
   return g;

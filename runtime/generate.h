@@ -25,6 +25,11 @@ struct GenerateSettings {
   int64_t height = 0, width = 0;  // pixels, multiples of 16
   int64_t latent_channels = 16;
   at::Tensor given;  // [3, n, H, W] in [-1, 1]: the plan's given frames; undefined where there are none
+  // Off, the given frames are context alone: on_frames gets what follows them, decoded as their continuation.
+  bool show_given = true;
+  at::Tensor end_picture;  // [3, 1, H, W] in [-1, 1]: what the last window leads to, where the plan says so
+  // Prompts over time: text i holds from frame texts[i] of the plan on, ascending, the first from 0; empty: one text for all.
+  std::vector<double> texts;
   int steps = 50;
   double shift = 8.0;
   int ar_step = 5;
@@ -55,6 +60,9 @@ using BackboneFactory = std::function<std::unique_ptr<Backbone>(const WindowGeom
 
 // The schedule of one window of the plan.
 Schedule window_schedule(const GenerateSettings& settings, const WindowSpan& window);
+
+// The prompt that covers the middle of a chunk, counted as in GenerateSettings::texts; for an end picture, the last one.
+int text_of_chunk(const GenerateSettings& settings, const WindowSpan& window, const ChunkSpan& chunk);
 
 // Geometry of one window: its chunks, and its latent size.
 WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpan& window);

@@ -40,7 +40,7 @@ std::string quoted(const std::string& text) {
 
 std::string yaml_value(const GenerateOptions& options, const OptionInfo& info) {
   const std::string text = option_text(options, info);
-  return info.kind == OptionKind::text ? quoted(text) : text;
+  return info.kind == OptionKind::text || info.kind == OptionKind::timeline ? quoted(text) : text;
 }
 
 nlohmann::ordered_json json_value(const GenerateOptions& options, const OptionInfo& info) {
@@ -142,6 +142,8 @@ WindowRequest window_request(const GenerateOptions& options) {
   request.overlap_frames = options.overlap;
   request.chunk = options.chunk;
   if (!options.image.empty()) request.given_frames = 1;
+  if (!options.video.empty()) request.given_frames = options.context > 0 ? options.context : options.overlap;
+  request.end_picture = !options.end_image.empty();
   request.whole_chunks = options.parity != "none";
   request.whole_windows = options.parity == "motioncache-ref";
   return request;
@@ -150,7 +152,11 @@ WindowRequest window_request(const GenerateOptions& options) {
 WindowPlan plan_video(const GenerateOptions& options, std::string* note) {
   WindowRequest request = window_request(options);
   if (note != nullptr) note->clear();
-  if (options.duration > 0) {
+  if (!options.video.empty()) {
+    DurationFrames rounded = frames_for_duration(options.add, options.fps, request, request.given_frames);
+    request.frames = rounded.frames;
+    if (note != nullptr) *note = std::move(rounded.note);
+  } else if (options.duration > 0) {
     DurationFrames rounded = frames_for_duration(options.duration, options.fps, request);
     request.frames = rounded.frames;
     if (note != nullptr) *note = std::move(rounded.note);
@@ -158,9 +164,29 @@ WindowPlan plan_video(const GenerateOptions& options, std::string* note) {
   return plan_windows(request);
 }
 
+namespace {
+
+// What belongs to a video that is gone on from.
+void check_extension(const GenerateOptions& o) {
+  if (o.video.empty()) {
+    for (const auto& [key, set] : {std::pair{"add", o.add > 0}, {"context", o.context > 0}, {"only_new", o.only_new}})
+      if (set) fail_usage("conditioning.{} says how to go on from a video, and there is none; name one: longtake extend VIDEO", key);
+    return;
+  }
+  if (!(o.add > 0)) fail_usage("nothing says how much to add to the video; give --add SECONDS, such as --add 4");
+  if (!o.image.empty()) fail_usage("a video begins with an image or goes on from a video, not both; leave out conditioning.image");
+}
+
+}  // namespace
+
+const std::string& prompt_text(const GenerateOptions& options) { return options.prompts.empty() ? options.prompt : options.prompts; }
+
 void validate(const GenerateOptions& options) {
-  if (!options.dry_run && options.prompt.empty())
-    fail_usage("there is no prompt; say what the video shows with --prompt");
+  check_extension(options);
+  if (!options.prompt.empty() && !options.prompts.empty())
+    fail_usage("prompt and prompts exclude each other: one for the whole video, or a list over time; give one of them");
+  if (!options.dry_run && prompt_text(options).empty())
+    fail_usage("there is no prompt; say what the video shows with --prompt, or with --prompts FILE over time");
   if (!options.dry_run && options.out.empty()) fail_usage("there is no output file; name one with --out video.mp4");
   if (options.resume && options.overwrite_run)
     fail_usage("--resume and --overwrite-run exclude each other: go on with the run, or begin again");
@@ -171,8 +197,17 @@ void validate(const GenerateOptions& options) {
                         std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (device != "auto" && device != "cpu" && device != "cuda" && !numbered)
     fail_usage("run.device must be auto, cpu, cuda or cuda:N, found '{}'", printable(device));
+  if (options.parity != "none" && !options.end_image.empty())
+    fail_usage("--parity {} has no --end-image: the references lose it unless chunks are single frames; leave one of them out", options.parity);
   if (options.parity != "none" && options.history != "reencode")
     fail_usage("--parity {} needs --history reencode, as the reference does it", options.parity);
+}
+
+void check_length(const OptionSet& options) {
+  if (options.values().video.empty()) return;
+  for (const char* key : {"video.frames", "video.duration"})
+    if (const OptionSource& source = options.source(key); source.level >= SourceLevel::config)
+      fail_usage("{}: {} does not go with conditioning.video; --add says how many seconds follow it", source.where, key);
 }
 
 }  // namespace longtake

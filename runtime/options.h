@@ -32,6 +32,7 @@ struct FrameSize {
 struct GenerateOptions {
   std::string model = "demo";
   std::string prompt;
+  std::string prompts;  // over time instead of the one prompt, as in timeline.h
   std::string negative;
   std::string out;
   std::optional<uint64_t> seed;  // none: drawn at random by the program, and recorded
@@ -46,7 +47,12 @@ struct GenerateOptions {
   int crf = 18;
   std::string preset = "medium";
 
-  std::string image;  // a file: the first frame
+  std::string image;      // a file: the first frame
+  std::string video;      // a file: what the run goes on from
+  double add = 0;         // seconds behind it
+  int context = 0;        // of its last frames, that the model sees; 0: as many as overlap and video allow
+  bool only_new = false;  // leave its frames out of the output
+  std::string end_image;  // a file: what the video leads to
 
   int steps = 50;
   double guidance = 6;
@@ -78,7 +84,7 @@ struct GenerateOptions {
 
 // ---- schema
 
-enum class OptionKind { text, choice, integer, number, toggle, seed, size, seconds, bytes };
+enum class OptionKind { text, timeline, choice, integer, number, toggle, seed, size, seconds, bytes };
 
 using OptionField =
     std::variant<std::string GenerateOptions::*, int GenerateOptions::*, int64_t GenerateOptions::*, double GenerateOptions::*,
@@ -96,6 +102,7 @@ struct OptionInfo {
   bool free_on_resume = false;  // a resumed run may have another value: it changes no latents and no frames
   double min = 0, max = 0;   // integer, number, seconds; size: of each side
   std::vector<std::string> choices;
+  std::string verb;  // the one that has the flags; "": every verb that takes options
 
   std::string flag() const;     // the long one: "--model"
   std::string section() const;  // "video" of "video.frames", "" at the top
@@ -167,11 +174,18 @@ class OptionSet {
 // What parity asks of the windows, with the frame count left at the option's.
 WindowRequest window_request(const GenerateOptions& options);
 
-// The windows of the run; a duration becomes the nearest frame count that fits and `note` (where given) says so.
+// The windows of the run; a duration becomes the nearest frame count that fits and `note` (where given) says so. Where a video is gone on
+// from, the plan's frames are those of the context and the new ones.
 WindowPlan plan_video(const GenerateOptions& options, std::string* note = nullptr);
+
+// The prompt, or the prompts over time as lines: what the video's metadata call its prompt.
+const std::string& prompt_text(const GenerateOptions& options);
 
 // Everything that single values cannot show: prompt and output are there (unless dry_run), windows fit, the policy
 // parses, parity settings agree.
 void validate(const GenerateOptions& options);
+
+// Refuses a length (video.frames, video.duration) that was asked for where conditioning.add says it.
+void check_length(const OptionSet& options);
 
 }  // namespace longtake

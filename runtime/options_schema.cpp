@@ -56,6 +56,11 @@ OptionInfo toggle(std::string key, std::string flags, bool G::*field, std::strin
   return info;
 }
 
+OptionInfo only_in(std::string verb, OptionInfo info) {
+  info.verb = std::move(verb);
+  return info;
+}
+
 OptionInfo free_on_resume(OptionInfo info) {
   info.free_on_resume = true;
   return info;
@@ -73,6 +78,11 @@ std::vector<OptionInfo> make_schema() {
   add(common(text("model", "-m,--model", &G::model, "NAME|FOLDER",
                   "Model recipe, or a folder with a model's files; `longtake models` lists the recipes")));
   add(common(text("prompt", "-p,--prompt", &G::prompt, "TEXT", "What the video shows")));
+  OptionInfo prompts = text("prompts", "--prompts", &G::prompts, "FILE",
+                            "Prompts over time instead: a file of lines such as 0-5: a boat at sea, in seconds, the last range open (5-: ...) or up to the "
+                            "end; in YAML the lines themselves");
+  prompts.kind = OptionKind::timeline;
+  add(common(prompts));
   add(common(recipe(
       text("negative", "--negative", &G::negative, "TEXT", "What guidance steers away from; \"\" for nothing"))));
   add(common(free_on_resume(text("out", "-o,--out", &G::out, "FILE", "The mp4 file to write"))));
@@ -104,6 +114,15 @@ std::vector<OptionInfo> make_schema() {
   // The file's content is compared when a run is taken up again, not its name.
   add(common(free_on_resume(text("conditioning.image", "--image", &G::image, "FILE",
                                  "A picture that the video begins with (PNG, JPEG, ...), fitted to --size"))));
+  add(common(free_on_resume(text("conditioning.end_image", "--end-image", &G::end_image, "FILE",
+                                 "A picture that the video leads to: the frame behind its last one"))));
+  add(common(only_in("extend", free_on_resume(text("conditioning.video", "--video", &G::video, "FILE",
+                                                   "A video to go on from, fitted to --size and --fps")))));
+  add(common(only_in("extend", ranged(OptionKind::seconds, "conditioning.add", "--add", &G::add, "SECONDS", 0, 1e6,
+                                      "How much to add, rounded to the nearest length that fits"))));
+  add(only_in("extend", integer("conditioning.context", "--context", &G::context, "FRAMES", 0, 1e6,
+                                "Last frames of the video that the model sees, 4k + 1; 0 for as many as --overlap and the video allow")));
+  add(common(only_in("extend", toggle("conditioning.only_new", "--only-new", &G::only_new, "Write the new frames alone"))));
 
   add(common(recipe(integer("sampling.steps", "--steps", &G::steps, "STEPS", 1, 1000, "Denoising steps of a chunk"))));
   add(common(recipe(number("sampling.guidance", "--guidance", &G::guidance, 1, 100,
@@ -132,7 +151,7 @@ std::vector<OptionInfo> make_schema() {
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
   add(choice("run.precision", "--precision", &G::precision, {"auto", "bf16", "fp8"},
              "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
-             "of compute capability 8.9 and newer"));
+             "of compute capability 8.9 and newer, with attention in 8-bit floats too from 9.0"));
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
               "Latent frames that are decoded at once: fewer take less memory"));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));

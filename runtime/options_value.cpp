@@ -9,6 +9,7 @@
 #include "base/suggest.h"
 #include "base/utf8.h"
 #include "runtime/options.h"
+#include "runtime/timeline.h"
 
 namespace longtake {
 namespace {
@@ -71,6 +72,8 @@ std::string expected(const OptionInfo& info) {
   switch (info.kind) {
     case OptionKind::text:
       return "UTF-8 text without NUL";
+    case OptionKind::timeline:
+      return "lines such as 0-5: a boat at sea";
     case OptionKind::choice:
       return fmt::format("one of {}", fmt::join(info.choices, ", "));
     case OptionKind::integer:
@@ -93,12 +96,15 @@ std::string expected(const OptionInfo& info) {
 }
 
 // Sets the field; false where the text is not what the kind expects.
-bool assign(GenerateOptions& options, const OptionInfo& info, std::string_view text) {
+bool assign(GenerateOptions& options, const OptionInfo& info, std::string_view text, const std::string& where) {
   auto in_range = [&](double value) { return value >= info.min && value <= info.max; };
   switch (info.kind) {
     case OptionKind::text:
       if (!is_utf8(text) || text.find('\0') != std::string_view::npos) return false;
       options.*std::get<std::string GenerateOptions::*>(info.field) = text;
+      return true;
+    case OptionKind::timeline:
+      options.*std::get<std::string GenerateOptions::*>(info.field) = text.empty() ? "" : timeline_text(parse_timeline(text, where));
       return true;
     case OptionKind::choice:
       if (std::find(info.choices.begin(), info.choices.end(), text) == info.choices.end()) return false;
@@ -149,7 +155,7 @@ bool assign(GenerateOptions& options, const OptionInfo& info, std::string_view t
 }  // namespace
 
 void parse_option(GenerateOptions& options, const OptionInfo& info, std::string_view text, const std::string& where) {
-  if (assign(options, info, text)) return;
+  if (assign(options, info, text, where)) return;
   const std::string hint = info.kind == OptionKind::choice ? did_you_mean(text, info.choices) : std::string();
   fail_usage("{}: {} must be {}, found '{}'{}", where, info.key, expected(info), printable(text), hint);
 }

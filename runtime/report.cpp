@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.h"
+
 #include "models/skyreels/backbone.h"
 #include "models/wan_vae/cost.h"
 #include "runtime/progress.h"
@@ -54,6 +56,21 @@ PlannedWork plan_window_work(const PlanInput& input, const WindowSpan& window) {
     work.max_kv_tokens = std::max(work.max_kv_tokens, kv_tokens(s.denoise.kv, g, schedule, row));
   }
   return work;
+}
+
+// "    prompts: chunks 1-3 'a red circle', chunk 4 'a blue star'"; "" where there is but one.
+std::string prompts_of_window(const PlanInput& input, const WindowSpan& window) {
+  const GenerateSettings& s = input.settings;
+  if (input.prompts.size() < 2) return {};
+  const auto chunks = window_chunks(window, s.plan.request.chunk);
+  std::string out;
+  for (size_t begin = 0, end = 0; begin < chunks.size(); begin = end) {
+    const int text = text_of_chunk(s, window, chunks[begin]);
+    while (end < chunks.size() && text_of_chunk(s, window, chunks[end]) == text) ++end;
+    const std::string which = end == begin + 1 ? fmt::format("chunk {}", end) : fmt::format("chunks {}-{}", begin + 1, end);
+    out += fmt::format("{}{} '{}'", out.empty() ? "    prompts: " : ", ", which, printable(input.prompts.at(text)));
+  }
+  return out + "\n";
 }
 
 }  // namespace
@@ -124,9 +141,10 @@ std::string plan_report(const PlanInput& input) {
   for (const WindowSpan& window : s.plan.windows) {
     const PlannedWork work = plan_window_work(input, window);
     const auto chunks = window_chunks(window, s.plan.request.chunk);
-    out += fmt::format("  window {}: {} latent frames ({} of them prefix) in {} chunks, {} rows, adds {} frames, {}\n",
-                       window.index + 1, window.latent_frames, window.prefix_latents, chunks.size(), work.rows, window.frames,
-                       format_flops(work.flops));
+    out += fmt::format("  window {}: {} latent frames ({} of them prefix{}) in {} chunks, {} rows, adds {} frames, {}\n",
+                       window.index + 1, window.latent_frames, window.prefix_latents, window.end_picture ? ", and the end picture" : "",
+                       chunks.size(), work.rows, window.frames, format_flops(work.flops));
+    out += prompts_of_window(input, window);
     flops += work.flops;
     rows += work.rows;
   }

@@ -31,6 +31,7 @@ struct PlanInput {
   int64_t text_length = 0;
   int64_t value_bytes = 4;
   bool fp8 = false;     // the products that Transformer::to_fp8 brings there
+  std::vector<std::string> prompts;  // over time; with one, nothing is said of them
   std::string preview;  // the policy's decisions by step (CachePolicy::preview)
 };
 

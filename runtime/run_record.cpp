@@ -67,15 +67,19 @@ bool may_differ(const OptionInfo& info, const GenerateOptions& begun) {
   return info.free_on_resume;
 }
 
+[[noreturn]] void refuse_input(const OptionInfo& info, const std::string& path, const std::string& origin, const std::string& then,
+                               const std::string& now) {
+  fail_file("the file of {} ({}) is another one than the run in {} was begun with (then {}, now {}); put it back, or begin again with "
+            "--overwrite-run",
+            info.flag(), printable(path), origin, then, now);
+}
+
 void check_same_inputs(const RunRecord& begun, const RunRecord& now, const std::string& origin) {
   constexpr const char* nothing = "none";
   for (const OptionInfo& info : option_schema()) {
     const auto before = begun.inputs.find(info.key), after = now.inputs.find(info.key);
     const std::string then = before == begun.inputs.end() ? nothing : before->second, found = after == now.inputs.end() ? nothing : after->second;
-    if (then != found)
-      fail_file("the file of {} ({}) is another one than the run in {} was begun with (then {}, now {}); put it back, or begin again with "
-                "--overwrite-run",
-                info.flag(), printable(now.options.at(info.key)), origin, then, found);
+    if (then != found) refuse_input(info, now.options.at(info.key), origin, then, found);
   }
 }
 
@@ -137,6 +141,8 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
   fingerprint_part(record.model, "tokenizer", files.tokenizer);
   if (!options.image.empty()) record.inputs["conditioning.image"] = whole_fingerprint(options.image);
+  if (!options.end_image.empty()) record.inputs["conditioning.end_image"] = whole_fingerprint(options.end_image);
+  if (!options.video.empty()) record.inputs["conditioning.video"] = whole_fingerprint(options.video);
   record.environment["libtorch"] = TORCH_VERSION;
   record.environment["instructions"] = at::get_cpu_capability();
   return record;
@@ -179,6 +185,13 @@ void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSe
   if (begun.model.size() != now.model.size())
     fail_file("the model has more files than when the run in {} was begun; put it back, or begin again with --overwrite-run", origin);
   check_same_inputs(begun, now, origin);
+}
+
+void check_same_file(const RunRecord& begun, const std::string& key, const fs::path& path, const std::string& origin) {
+  const auto then = begun.inputs.find(key);
+  const std::string now = whole_fingerprint(path);
+  if (then == begun.inputs.end() || then->second != now)
+    refuse_input(*find_option(key), path.string(), origin, then == begun.inputs.end() ? "none" : then->second, now);
 }
 
 void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin) {

@@ -34,6 +34,9 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
 // differences that change the result (program version, model files, input files) are errors too.
 void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin);
 
+// Throws (bad_file) where the file that the run was given for this option has another content now.
+void check_same_file(const RunRecord& begun, const std::string& key, const std::filesystem::path& path, const std::string& origin);
+
 // Throws (bad_file) where the VAE is another file than the one of the run: its latents would decode to something else.
 void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin);
 

@@ -18,15 +18,25 @@ std::vector<ChunkSpan> split_chunks(int latent_frames, int frames_per_chunk) {
 }
 
 std::vector<ChunkSpan> window_chunks(const WindowSpan& window, int frames_per_chunk) {
-  if (window.prefix_latents == 0) return split_chunks(window.latent_frames, frames_per_chunk);
-  std::vector<ChunkSpan> chunks = split_chunks(window.prefix_latents, frames_per_chunk);
-  for (const ChunkSpan& chunk : split_chunks(window.latent_frames - window.prefix_latents, frames_per_chunk))
-    chunks.push_back({window.prefix_latents + chunk.first, chunk.frames});
+  std::vector<ChunkSpan> chunks;
+  int first = 0;
+  const auto append = [&](int latents) {
+    for (const ChunkSpan& chunk : split_chunks(latents, frames_per_chunk)) chunks.push_back({first + chunk.first, chunk.frames});
+    first += latents;
+  };
+  if (window.end_picture) append(1);
+  if (window.prefix_latents > 0) append(window.prefix_latents);
+  append(window.latent_frames - window.prefix_latents);
   return chunks;
 }
 
+int latent_of_chunk(const WindowSpan& window, const ChunkSpan& chunk) {
+  if (!window.end_picture) return chunk.first;
+  return chunk.first == 0 ? window.latent_frames : chunk.first - 1;
+}
+
 int prefix_chunks(const WindowSpan& window, int frames_per_chunk) {
-  return (window.prefix_latents + frames_per_chunk - 1) / frames_per_chunk;
+  return (window.prefix_latents + frames_per_chunk - 1) / frames_per_chunk + (window.end_picture ? 1 : 0);
 }
 
 Schedule::Schedule(std::vector<int> timesteps, int chunks, int ready_chunks, int ar_step)

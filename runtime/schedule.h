@@ -32,8 +32,13 @@ std::vector<ChunkSpan> split_chunks(int latent_frames, int frames_per_chunk);
 // The chunks of a window: those of its prefix, then those of what is new. A prefix that ends within a chunk of the grid thus
 // has a short last chunk of its own, so that no chunk is part given and part generated. (The reference counts whole blocks
 // only: it denoises an image away unless chunks are single frames.)
+//
+// A picture at the window's end is chunk 0, and the others come one latent frame later: keys are ordered so that what is given stands
+// before what attends to it. Its place in time is behind the last latent frame all the same (WindowGeometry::Chunk::shift).
 std::vector<ChunkSpan> window_chunks(const WindowSpan& window, int frames_per_chunk);
-// How many of them are the prefix.
+// The latent frame of the window's video that a chunk of it begins with; for the end picture, the one behind the last.
+int latent_of_chunk(const WindowSpan& window, const ChunkSpan& chunk);
+// How many of them are given: the prefix, and the end picture.
 int prefix_chunks(const WindowSpan& window, int frames_per_chunk);
 
 // One chunk in one row.

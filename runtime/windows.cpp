@@ -19,11 +19,15 @@ void check_settings(const WindowRequest& r, bool long_video) {
   if (r.whole_chunks && window % r.chunk != 0)
     fail_usage("a window of {} frames has {} latent frames, which chunks of {} do not divide; use --window {}",
                r.window_frames, window, r.chunk, frames_of(std::max(window / r.chunk, 1) * r.chunk));
-  if (r.given_frames < 0 || (r.given_frames > 0 && r.given_frames % temporal_stride != 1))
-    fail_usage("given frames must be 4k + 1 (such as 17), got {}", r.given_frames);
+  if (r.given_frames < 0 || (r.given_frames > 0 && r.given_frames % temporal_stride != 1)) {
+    const int below = (std::max(r.given_frames, 1) - 1) / temporal_stride * temporal_stride + 1;
+    fail_usage("a context must have 4k + 1 frames, got {}; the nearest that do are {} and {}", r.given_frames, below, below + temporal_stride);
+  }
+  if (r.given_frames >= r.window_frames && r.window_frames == 1)
+    fail_usage("given frames leave nothing new in a window of 1; use a longer --window");
   if (r.given_frames >= r.window_frames)
-    fail_usage("{} given frame{} leave{} nothing new in a window of {}; use a longer --window", r.given_frames,
-               r.given_frames == 1 ? "" : "s", r.given_frames == 1 ? "s" : "", r.window_frames);
+    fail_usage("a context of {} frames leaves nothing new in a window of {}; use --context {} or less, or a longer --window", r.given_frames,
+               r.window_frames, r.window_frames - temporal_stride);
   if (r.whole_chunks && r.given_frames > 0 && latent_frames_of(r.given_frames) % r.chunk != 0)
     fail_usage("with chunks of {} the reference overwrites {} given latent frame{}; use --chunk 1, or leave out --parity", r.chunk,
                latent_frames_of(r.given_frames), r.given_frames == 1 ? "" : "s");
@@ -124,15 +128,16 @@ WindowPlan plan_windows(const WindowRequest& request) {
     shown += w.frames;
     plan.windows.push_back(w);
   }
+  plan.windows.back().end_picture = request.end_picture;
   LONGTAKE_CHECK(shown == request.frames, "windows add up to {} of {} frames", shown, request.frames);
   return plan;
 }
 
-DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request) {
+DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request, int before) {
   if (!(seconds > 0) || !std::isfinite(seconds))
     fail_usage("the duration must be more than 0 seconds, got {}", seconds);
   if (!(fps > 0) || !std::isfinite(fps)) fail_usage("fps must be more than 0, got {}", fps);
-  const double wanted = seconds * fps;
+  const double wanted = before + seconds * fps;
   if (wanted > max_frames) fail_usage("{} seconds at {} fps exceed {} frames", seconds, fps, max_frames);
   check_settings(request, wanted > request.window_frames);
   const Neighbours n = nearest_fits(request, static_cast<int>(std::floor(wanted)));
@@ -141,7 +146,7 @@ DurationFrames frames_for_duration(double seconds, double fps, WindowRequest req
   DurationFrames out{down ? *n.below : *n.above, ""};
   if (std::abs(out.frames - wanted) > 1e-6)
     out.note = fmt::format("{} s at {} fps is {:.1f} frames; the nearest that fits is {} ({:.2f} s)", seconds, fps,
-                           wanted, out.frames, out.frames / fps);
+                           wanted - before, out.frames - before, (out.frames - before) / fps);
   return out;
 }
 

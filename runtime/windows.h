@@ -6,7 +6,8 @@
 // skyreels_v2_infer/pipelines/diffusion_forcing_pipeline.py, long video path). A prefix that does not fill its last
 // chunk is cut there: the rest is generated again and not shown.
 //
-// The first window may start with a prefix too: frames that are given, such as an image. They are the video's first frames.
+// The first window may start with a prefix too: frames that are given, such as an image or the end of a video. They are the first of the
+// frames that are counted here.
 #pragma once
 
 #include <optional>
@@ -21,6 +22,7 @@ struct WindowRequest {
   int overlap_frames = 17;     // of the prefix; only read where the video exceeds one window
   int given_frames = 0;        // at the start of the first window, 4k + 1; 0: none
   int chunk = 1;               // latent frames that are denoised together
+  bool end_picture = false;    // the last window leads to a picture that is given
   bool whole_chunks = false;   // parity: refuse windows that do not divide into chunks (the reference loses the rest)
   bool whole_windows = false;  // parity with MotionCache's fork: refuse a last window shorter than the others
 };
@@ -31,6 +33,7 @@ struct WindowSpan {
   int prefix_latents = 0;  // clean on entry; whole chunks, or in the first window as many as are given
   int first_frame = 0;     // of the video: the first frame that this window adds
   int frames = 0;          // that it adds
+  bool end_picture = false;  // one more latent frame is given: the one behind its last, not shown and not counted above
 };
 
 struct WindowPlan {
@@ -54,6 +57,7 @@ struct DurationFrames {
   int frames = 0;
   std::string note;
 };
-DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request);
+// `before` frames come first and do not count into the duration.
+DurationFrames frames_for_duration(double seconds, double fps, WindowRequest request, int before = 0);
 
 }  // namespace longtake

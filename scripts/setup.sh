@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building longtake needs and is missing: distribution packages (as root, through apt) and LibTorch (through pip,
-# into a cache outside the tree). Idempotent; says what it does; needs no root where everything is installed.
+# Installs what building longtake needs and is missing: distribution packages (as root, through apt), LibTorch and, where there is a
+# CUDA compiler, the headers of cudnn-frontend (both through pip, into a cache outside the tree). Idempotent; says what it does; needs no root where everything is installed.
 #
 #   scripts/setup.sh            install, then print the LibTorch folder as its last line
 #
@@ -8,6 +8,7 @@
 set -euo pipefail
 
 torch_version=2.11.0
+cudnn_frontend_version=1.32.0
 cache=${LONGTAKE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/longtake}
 packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip zlib1g-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
@@ -83,7 +84,24 @@ install_libtorch() {
   [ -d "$target" ] || mv "$partial" "$target"
 }
 
+# Headers alone, 3 MB: attention in 8-bit floats (cmake/FindCudnnFrontend.cmake looks here).
+install_cudnn_frontend() {
+  local target=$cache/cudnn-frontend-$cudnn_frontend_version partial
+  [ -f "$target/include/cudnn_frontend.h" ] && return
+  mkdir -p "$cache"
+  partial=$(mktemp -d "$target.XXXXXX")
+  say "fetching the headers of cudnn-frontend $cudnn_frontend_version into $target"
+  if python3 -m pip install -q --no-cache-dir --no-deps --target "$partial" "nvidia-cudnn-frontend==$cudnn_frontend_version" >&2; then
+    mkdir "$partial/headers" && mv "$partial/include" "$partial/headers/include"
+    [ -d "$target" ] || mv "$partial/headers" "$target"
+  else
+    say "cudnn-frontend could not be fetched: a CUDA build will keep attention in bf16 with --precision fp8"
+  fi
+  rm -rf "$partial"
+}
+
 install_packages
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then install_cudnn_frontend; fi
 libtorch=$(find_libtorch) || { install_libtorch; libtorch=$(find_libtorch) || die "LibTorch could not be installed"; }
 say "LibTorch: $libtorch"
 echo "$libtorch"

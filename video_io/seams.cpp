@@ -60,11 +60,11 @@ Borders borders_of(const WindowPlan& plan) {
   for (const WindowSpan& window : plan.windows) {
     if (window.index > 0) borders.windows.push_back(window.first_frame);
     for (const ChunkSpan& chunk : window_chunks(window, plan.request.chunk)) {
+      const int first = latent_of_chunk(window, chunk);
+      if (first == 0 || first == window.latent_frames) continue;
       // Latent frame `overlap_latents` of a later window is the first that shows new frames.
-      const int64_t frame = window.index == 0
-                                ? frames_of(chunk.first)
-                                : window.first_frame + temporal_stride * (chunk.first - plan.overlap_latents);
-      if (frame > window.first_frame && chunk.first > 0) borders.chunks.push_back(frame);
+      const int64_t frame = window.index == 0 ? frames_of(first) : window.first_frame + temporal_stride * (first - plan.overlap_latents);
+      if (frame > window.first_frame) borders.chunks.push_back(frame);
     }
   }
   return borders;

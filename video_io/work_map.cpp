@@ -51,7 +51,7 @@ at::Tensor WorkMap::by_place() const {
       if (decisions == 0) continue;
       const at::Tensor share = (counts / decisions).view({frames, plane});
       for (int64_t f = 0; f < frames; ++f) {
-        const int64_t latent = first + chunks[c].first + f;
+        const int64_t latent = first + latent_of_chunk(window, chunks[c]) + f;
         if (latent >= 0 && latent < video.size(0)) video[latent].copy_(share[f]);
       }
     }

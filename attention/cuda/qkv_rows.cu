@@ -1,5 +1,6 @@
 #include "attention/cuda/qkv_rows.cuh"
 
+#include "base/cuda/e4m3.cuh"
 #include "base/cuda/rows.cuh"
 
 namespace longtake::cuda {
@@ -53,17 +54,26 @@ __device__ inline void rotate(const float (&r)[kStep], float (&v)[kStep]) {
   }
 }
 
-template <int kSteps, class T>
+template <class Out>
+__device__ void store_row_eight(Out* p, const float (&x)[kStep]) {
+  if constexpr (std::is_same_v<Out, uint8_t>)
+    store_e4m3_eight(p, x);
+  else
+    store_eight(p, x);
+}
+
+// Out is T, or uint8_t for e4m3.
+template <int kSteps, class T, class Out>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) qkv_rows_kernel(const QkvRows p) {
   const int lane = threadIdx.x % 32, width = static_cast<int>(p.width), part = blockIdx.y;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   if (row >= p.rows) return;
   const T* const in = static_cast<const T*>(p.qkv) + (3 * row + part) * width;
-  T* out = static_cast<T*>(p.q) + row * width;
+  Out* out = static_cast<Out*>(p.q) + row * width;
   if (part > 0) {
     const int64_t to = p.store_row[row] - p.first;
     if (to < 0 || to >= p.store_rows) return;
-    out = static_cast<T*>(part == 1 ? p.k : p.v) + to * width;
+    out = static_cast<Out*>(part == 1 ? p.k : p.v) + to * width;
   }
   if (part == 2) {
     Eight<T> raw[kSteps];
@@ -72,10 +82,21 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) qkv_rows_kernel(const Qkv
       const int column = (32 * j + lane) * kStep;
       if (column < width) raw[j].load(in + column);
     }
+    float factor = 1;
+    if constexpr (!std::is_same_v<Out, T>) factor = 1 / *p.v_scale;
 #pragma unroll
     for (int j = 0; j < kSteps; ++j) {
       const int column = (32 * j + lane) * kStep;
-      if (column < width) raw[j].store(out + column);
+      if (column >= width) continue;
+      if constexpr (std::is_same_v<Out, T>) {
+        raw[j].store(out + column);
+      } else {
+        float v[kStep];
+        raw[j].expand(v);
+#pragma unroll
+        for (int i = 0; i < kStep; ++i) v[i] *= factor;
+        store_row_eight(out + column, v);
+      }
     }
     return;
   }
@@ -95,7 +116,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) qkv_rows_kernel(const Qkv
     if (column >= width) continue;
     if (!same) load_constant_eight(rotations + column % head_width, r);
     rotate(r, v[j]);
-    store_eight(out + column, v[j]);
+    store_row_eight(out + column, v[j]);
   }
 }
 
@@ -128,7 +149,11 @@ int qkv_rows(const QkvRows& p, Stream stream) {
   return with_steps(p.width, [&](auto steps) {
     return with_float(p.type, [&](auto value) {
       const dim3 grid(blocks_of(p.rows), 3), block(32 * kWarpsPerBlock);
-      qkv_rows_kernel<decltype(steps)::value, decltype(value)><<<grid, block, 0, stream>>>(p);
+      using T = decltype(value);
+      if (p.v_scale != nullptr)
+        qkv_rows_kernel<decltype(steps)::value, T, uint8_t><<<grid, block, 0, stream>>>(p);
+      else
+        qkv_rows_kernel<decltype(steps)::value, T, T><<<grid, block, 0, stream>>>(p);
       return static_cast<int>(cudaGetLastError());
     });
   });

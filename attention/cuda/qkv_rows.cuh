@@ -12,7 +12,7 @@ struct QkvRows {
   int64_t rows = 0, width = 0;  // width = heads * head_width: row_fits; head_width: a multiple of 8
   int64_t head_width = 0;
   float eps = 0;
-  Float type = Float::bf16;  // of qkv, the norms' weights, q, k and v
+  Float type = Float::bf16;  // of qkv and the norms' weights, and of q, k and v
 
   const void* qkv = nullptr;     // [rows, 3 * width]: q, k, v beside one another
   const void* norm_q = nullptr;  // [width]
@@ -28,6 +28,9 @@ struct QkvRows {
   void* v = nullptr;
   const int32_t* store_row = nullptr;  // [rows]
   int64_t first = 0, store_rows = 0;
+
+  // Where given [1], q, k and v are e4m3 instead, saturating at 448, and v is the values over this scale.
+  const float* v_scale = nullptr;
 };
 
 int qkv_rows(const QkvRows& p, Stream stream);

@@ -19,8 +19,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
 }
 
 SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts,
-                                   WindowGeometry geometry, int fps_index)
-    : transformer_(transformer), texts_(std::move(texts)), geometry_(std::move(geometry)), fps_index_(fps_index) {
+                                   WindowGeometry geometry, int fps_index, std::vector<const TextKv*> prompts,
+                                   Fp8Attention* attention)
+    : transformer_(transformer), texts_{std::move(texts), std::move(prompts)}, geometry_(std::move(geometry)),
+      fps_index_(fps_index), attention_(transformer.merged() ? attention : nullptr) {
   const int64_t gh = geometry_.latent_height / 2, gw = geometry_.latent_width / 2;
   geometry_.plane = gh * gw;
   rotations_ = rope_3d(geometry_.frames(), gh, gw, transformer.config().head_width(), transformer.device());
@@ -28,7 +30,12 @@ SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<c
 
 KvShape SkyReelsBackbone::kv_shape() const {
   const auto& c = transformer_.config();
-  return {c.layers, static_cast<int64_t>(texts_.size()), geometry_.tokens(), c.heads, c.head_width()};
+  KvShape shape{c.layers, static_cast<int64_t>(texts_.branches.size()), geometry_.tokens(), c.heads, c.head_width()};
+  for (int64_t i = 0; attention_ != nullptr && i < c.layers; ++i) {
+    const Transformer::Block& block = transformer_.layer(i);
+    shape.fp8.push_back(block.self_qkv.in_fp8() && block.self.o.in_fp8());
+  }
+  return shape;
 }
 
 at::Tensor SkyReelsBackbone::embed(const at::Tensor& latents) const {
@@ -47,7 +54,7 @@ TimeEmbedding SkyReelsBackbone::time_of(std::span<const double> timesteps) const
 std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                                   KvCache& kv) const {
   if (!transformer_.merged()) return forward_plain(items, inputs, kv);
-  return FusedRow(transformer_, texts_, geometry_, rotations_, fps_index_).forward(items, inputs, kv);
+  return FusedRow(transformer_, texts_, geometry_, rotations_, fps_index_, attention_).forward(items, inputs, kv);
 }
 
 std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
@@ -60,7 +67,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
   for (size_t i = 0; i < items.size(); ++i) {
     const WorkItem& item = items[i];
     const int64_t frames = geometry_.chunks[item.chunk].frames, plane = geometry_.plane;
-    const at::Tensor positions = rotations_.narrow(0, geometry_.start(item.chunk), frames * plane);
+    const at::Tensor positions = rotations_.narrow(0, geometry_.position(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       packed.push_back(inputs[i]);
       rotations.push_back(positions);
@@ -99,8 +106,8 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
     };
     const CrossAttention cross = [&](const at::Tensor& q) {
       std::vector<at::Tensor> out;
-      for (const RowLayout::Run& run : layout.branches) {
-        const auto& [k, v] = texts_.at(run.branch)->layers.at(layer);
+      for (const RowLayout::Run& run : layout.texts) {
+        const auto& [k, v] = texts_.of(run).layers.at(layer);
         out.push_back(attend(q.narrow(0, run.begin, run.rows), k, v));
       }
       return out.size() == 1 ? out[0] : at::cat(out);
@@ -120,7 +127,7 @@ at::Tensor SkyReelsBackbone::step_embedding(double timestep) const {
 }
 
 double SkyReelsBackbone::flops(int64_t tokens, int64_t keys) const {
-  return transformer_flops(transformer_.config(), tokens, keys, texts_.at(0)->length, false);
+  return transformer_flops(transformer_.config(), tokens, keys, texts_.branches.at(0)->length, false);
 }
 
 double transformer_flops(const TransformerConfig& c, int64_t tokens, int64_t keys, int64_t text_length, bool text_kv) {

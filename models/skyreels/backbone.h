@@ -14,8 +14,11 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 
 class SkyReelsBackbone final : public Backbone {
  public:
-  // texts[b] belongs to branch b. The transformer and the texts must outlive the object.
-  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index);
+  // texts[b] belongs to branch b; where there are `prompts`, chunks take theirs of these instead of texts[0] (WindowGeometry::Chunk::text).
+  // With `attention`, layers whose products are in fp8 attend in fp8 too, where the transformer's projections are merged. The
+  // transformer, the texts and `attention` must outlive the object.
+  SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
+                   std::vector<const TextKv*> prompts = {}, Fp8Attention* attention = nullptr);
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -31,9 +34,10 @@ class SkyReelsBackbone final : public Backbone {
   std::vector<at::Tensor> forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, KvCache& kv) const;
 
   const Transformer& transformer_;
-  std::vector<const TextKv*> texts_;
+  Texts texts_;
   WindowGeometry geometry_;
   int fps_index_;
+  Fp8Attention* attention_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64
 };
 

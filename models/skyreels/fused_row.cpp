@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/upload.h"
 #include "models/ops/residual_norm.h"
+#include "quant/fp8.h"
 
 namespace longtake::skyreels {
 namespace {
@@ -30,8 +31,8 @@ struct FusedRow::Batch {
       attention{};  // runs of equal rows and keys in different branches, to be called together
 
   // [rows] int32 on the device:
-  at::Tensor position{};   // token of the window
-  at::Tensor store_row{};  // the same, or -1 where its item does not write keys and values
+  at::Tensor position{};   // which of the rotations
+  at::Tensor store_row{};  // token of the window, or -1 where its item does not write keys and values
   at::Tensor vector{};     // which of the distinct timesteps
 
   at::Tensor modulation{};  // [layers, distinct timesteps, 6, D] float32
@@ -42,15 +43,34 @@ struct FusedRow::Batch {
   at::Tensor ffn{};      // [rows, ffn_dim]
   at::Tensor queries{};  // [rows + kQueryMultiple, heads, head_width]: calls for padded rows read past the last one
   at::Tensor y{};        // [rows, D]: what is added to z next
+
+  // For layers in fp8, with a place for each branch, `place_rows` behind that of the branch before it. That is the same in every row of
+  // a window, because cuDNN's plans hold it, and keeps every branch's first element aligned.
+  int64_t place_rows = 0;
+  at::Tensor queries_fp8{};  // [branches * place_rows + kQueryMultiple, heads, head_width] e4m3
+  at::Tensor scales{};       // [branches * place_rows] float32: of attention's results, one value in all of a branch's place
+
+  struct Place {
+    int64_t begin;  // of the branch's place
+    int64_t row;    // where the run's queries begin
+  };
+  Place place_of(const RowLayout::Run& run) const {
+    for (size_t i = 0; i < layout.branches.size(); ++i) {
+      const int64_t begin = static_cast<int64_t>(i) * place_rows;
+      if (layout.branches[i].branch == run.branch) return {begin, begin + run.begin - layout.branches[i].begin};
+    }
+    fail(ExitCode::internal, "expected a run of one of the row's branches, found branch {}", run.branch);
+  }
 };
 
-FusedRow::FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
-                   const at::Tensor& rotations, int fps_index)
-    : transformer_(transformer), texts_(texts), geometry_(geometry), rotations_(rotations), fps_index_(fps_index) {
+FusedRow::FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
+                   const at::Tensor& rotations, int fps_index, Fp8Attention* attention)
+    : transformer_(transformer), texts_(texts), geometry_(geometry), rotations_(rotations), fps_index_(fps_index),
+      attention_(attention) {
   LONGTAKE_CHECK(transformer.merged(), "expected a transformer with merged projections");
 }
 
-FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs) const {
+FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, bool fp8) const {
   const TransformerConfig& c = transformer_.config();
   const at::Device device = transformer_.device();
   const int64_t plane = geometry_.plane;
@@ -84,8 +104,9 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
     const WorkItem& item = items[i];
     const int64_t frames = geometry_.chunks[item.chunk].frames, count = batch.layout.rows_of_item[i];
     const at::Tensor index = item.tokens.indices(frames, plane, device);
-    position.push_back((index + geometry_.start(item.chunk)).to(at::kInt));
-    store_row.push_back(item.writes_kv ? position.back() : at::full_like(position.back(), -1));
+    position.push_back((index + geometry_.position(item.chunk)).to(at::kInt));
+    const at::Tensor token = (index + geometry_.start(item.chunk)).to(at::kInt);
+    store_row.push_back(item.writes_kv ? token : at::full_like(token, -1));
     vector.push_back(vector_of_frame.narrow(0, frame, frames).index_select(0, index.div(plane, "floor")).to(at::kInt));
     batch.z.narrow(0, row, count).copy_(item.tokens.is_all() ? inputs[i] : inputs[i].index_select(0, index));
     row += count;
@@ -102,12 +123,19 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
   const at::Tensor wide = at::empty({rows * std::max(3 * c.dim, c.ffn_dim)}, typed);
   batch.qkv = wide.narrow(0, 0, rows * 3 * c.dim).view({rows, 3 * c.dim});
   batch.ffn = wide.narrow(0, 0, rows * c.ffn_dim).view({rows, c.ffn_dim});
+  if (fp8) {
+    batch.place_rows = padded(geometry_.tokens());
+    const int64_t count = static_cast<int64_t>(batch.layout.branches.size()) * batch.place_rows;
+    batch.queries_fp8 = at::empty({count + kQueryMultiple, c.heads, c.head_width()}, typed.dtype(at::kFloat8_e4m3fn));
+    batch.scales = at::empty({count}, typed.dtype(at::kFloat));
+  }
   return batch;
 }
 
 std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                           KvCache& kv) const {
-  Batch b = pack(items, inputs);
+  const std::vector<bool>& fp8 = kv.shape().fp8;
+  Batch b = pack(items, inputs, std::find(fp8.begin(), fp8.end(), true) != fp8.end());
   const double eps = transformer_.config().eps;
   const int64_t layers = transformer_.config().layers;
   const auto modulation = [&](int64_t layer, int64_t shift, int64_t scale) {
@@ -121,7 +149,10 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
   for (int64_t layer = 0; layer < layers; ++layer) {
     const Transformer::Block& block = transformer_.layer(layer);
     project_and_store(layer, b, kv);
-    self_attend(layer, b, kv);
+    if (kv.shape().in_fp8(layer))
+      self_attend_fp8(layer, b, kv);
+    else
+      self_attend(layer, b, kv);
     add_and_normalize(b.u, b.z, b.y, gate(layer, 2),
                       RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
     cross_attend(layer, b);
@@ -141,10 +172,16 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
   block.self_qkv.into(qkv, b.u);
   const QkNorm norm{block.self.norm_q, block.self.norm_k, rotations_, transformer_.config().eps};
   for (const RowLayout::Run& run : b.layout.branches) {
-    const KvLayer& layer_kv = kv.layer(layer, run.branch);
-    KvRows store{layer_kv.k, layer_kv.v, b.store_row.narrow(0, run.begin, run.rows), layer_kv.first};
-    at::Tensor q = b.queries.narrow(0, run.begin, run.rows);
-    qkv_rows(q, store, b.qkv.narrow(0, run.begin, run.rows), b.position.narrow(0, run.begin, run.rows), norm);
+    KvLayer& layer_kv = kv.layer(layer, run.branch);
+    const at::Tensor rows = b.qkv.narrow(0, run.begin, run.rows);
+    const bool fp8 = layer_kv.in_fp8();
+    if (fp8 && !layer_kv.v_scale_known) {
+      const int64_t D = rows.size(1) / 3;
+      layer_kv.settle_v_scale(rows.narrow(1, 2 * D, D));
+    }
+    KvRows store{layer_kv.k, layer_kv.v, b.store_row.narrow(0, run.begin, run.rows), layer_kv.first, layer_kv.v_scale};
+    at::Tensor q = fp8 ? b.queries_fp8.narrow(0, b.place_of(run).row, run.rows) : b.queries.narrow(0, run.begin, run.rows);
+    qkv_rows(q, store, rows, b.position.narrow(0, run.begin, run.rows), norm);
   }
 }
 
@@ -178,14 +215,38 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   }
 }
 
+void FusedRow::self_attend_fp8(int64_t layer, const Batch& b, KvCache& kv) const {
+  LONGTAKE_CHECK(attention_ != nullptr && !kv.on_queries, "expected attention in fp8, and nobody who asks for queries");
+  const Linear& o = transformer_.layer(layer).self.o;
+  at::Tensor scales = b.scales;
+  for (const RowLayout::Run& run : b.layout.branches)
+    scales.narrow(0, b.place_of(run).begin, run.rows).copy_(kv.layer(layer, run.branch).v_scale);
+  for (const auto& group : b.attention) {
+    std::vector<Sequence> sequences;
+    for (const RowLayout::Run& run : group) {
+      const KvLayer& store = kv.layer(layer, run.branch);
+      const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
+      const int64_t count = keys.end - keys.begin;
+      sequences.push_back({b.queries_fp8.narrow(0, b.place_of(run).row, padded(run.rows)), store.k.narrow(0, keys.begin, count),
+                           store.v.narrow(0, keys.begin, count), {}});
+    }
+    const std::vector<at::Tensor> out = attention_->together(sequences);
+    for (size_t i = 0; i < group.size(); ++i) {
+      const RowLayout::Run& run = group[i];
+      at::Tensor y = b.y.narrow(0, run.begin, run.rows);
+      o.into(y, Fp8Rows{out[i].narrow(0, 0, run.rows).flatten(1), b.scales.narrow(0, b.place_of(run).begin, run.rows)});
+    }
+  }
+}
+
 void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
   const Transformer::Attention& cross = transformer_.layer(layer).cross;
   const int64_t rows = b.layout.rows;
   at::Tensor q = b.queries.narrow(0, 0, rows).flatten(1);
   cross.q.into(q, b.u);
   rms_rows(q, q, cross.norm_q, transformer_.config().eps);
-  for (const RowLayout::Run& run : b.layout.branches) {
-    const auto& [k, v] = texts_[run.branch]->layers.at(layer);
+  for (const RowLayout::Run& run : b.layout.texts) {
+    const auto& [k, v] = texts_.of(run).layers.at(layer);
     const at::Tensor attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);
     cross.o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));

@@ -3,7 +3,9 @@
 // attention call for each key range, both branches together where their rows and keys match.
 //
 // The same functions as Transformer::block, with the residual stream in float32 from the first layer to the last
-// instead of rounded after each. Runs on any device: on CUDA through our kernels, elsewhere through their ATen
+// instead of rounded after each. In layers whose keys and values the cache holds in fp8, queries are rounded on the way too, and
+// attention's result goes into the output projection as it is, whose rows then all have the scale of the branch's values; those
+// projections must be in fp8. Runs on any device: on CUDA through our kernels, elsewhere through their ATen
 // references, which are slower than the plain path. Nothing here waits for the device, except where a token set is a
 // list.
 #pragma once
@@ -11,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "attention/fp8_attention.h"
 #include "models/backbone.h"
 #include "models/skyreels/row_layout.h"
 #include "models/skyreels/transformer.h"
@@ -23,11 +26,22 @@ struct TextKv {
   int64_t length = 0;
 };
 
+// Which text the items of a row attend to.
+struct Texts {
+  std::vector<const TextKv*> branches;
+  std::vector<const TextKv*> prompts;  // of branch 0, over time; where there are any, they stand in place of branches[0]
+
+  const TextKv& of(const RowLayout::Run& run) const {
+    return run.branch == 0 && !prompts.empty() ? *prompts.at(run.text) : *branches.at(run.branch);
+  }
+};
+
 class FusedRow {
  public:
-  // transformer.merged(); rotations [tokens of the window, head_width/2] complex64. Everything must outlive the object.
-  FusedRow(const Transformer& transformer, std::span<const TextKv* const> texts, const WindowGeometry& geometry,
-           const at::Tensor& rotations, int fps_index);
+  // transformer.merged(); rotations [tokens of the window, head_width/2] complex64; `attention` where the cache has layers in fp8.
+  // Everything must outlive the object.
+  FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
+           const at::Tensor& rotations, int fps_index, Fp8Attention* attention = nullptr);
 
   // As Backbone::forward.
   std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
@@ -35,16 +49,18 @@ class FusedRow {
 
  private:
   struct Batch;
-  Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs) const;
+  Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, bool fp8) const;
   void project_and_store(int64_t layer, const Batch& batch, KvCache& kv) const;
   void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
+  void self_attend_fp8(int64_t layer, const Batch& batch, KvCache& kv) const;
   void cross_attend(int64_t layer, const Batch& batch) const;
 
   const Transformer& transformer_;
-  std::span<const TextKv* const> texts_;
+  const Texts& texts_;
   const WindowGeometry& geometry_;
   const at::Tensor& rotations_;
   int fps_index_;
+  Fp8Attention* attention_;
 };
 
 }  // namespace longtake::skyreels

@@ -26,6 +26,11 @@ RowLayout::RowLayout(std::span<const WorkItem> items, std::span<const at::Tensor
       branches.back().rows += count;
     else
       branches.push_back({item.branch, rows, count, {}});
+    const int text = item.branch == 0 ? geometry.chunks[item.chunk].text : 0;
+    if (!texts.empty() && texts.back().branch == item.branch && texts.back().text == text)
+      texts.back().rows += count;
+    else
+      texts.push_back({item.branch, rows, count, {}, text});
     rows_of_item.push_back(count);
     rows += count;
   }

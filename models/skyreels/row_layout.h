@@ -9,16 +9,18 @@
 namespace longtake::skyreels {
 
 struct RowLayout {
-  // Neighbouring items that one attention call can serve: packed rows [begin, begin + rows).
+  // Neighbouring items that one call can serve: packed rows [begin, begin + rows).
   struct Run {
     int branch = 0;
     int64_t begin = 0, rows = 0;
     KeyRange keys;
+    int text = 0;  // of branch 0: which of the prompts (WindowGeometry::Chunk::text)
   };
   int64_t rows = 0;
   std::vector<int64_t> rows_of_item;
   std::vector<Run> self;      // one branch and one key range each
-  std::vector<Run> branches;  // one branch each; no key range: all of its text
+  std::vector<Run> branches;  // one branch each
+  std::vector<Run> texts;     // one branch and one text each
 
   // Checks items and inputs against the geometry (Backbone::forward): Error (internal) with expected and found.
   RowLayout(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, const WindowGeometry& geometry);

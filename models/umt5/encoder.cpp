@@ -39,10 +39,16 @@ at::Tensor position_buckets(int64_t length, int64_t buckets, at::Device device) 
   return at::tensor(values, at::kLong).to(device);
 }
 
+std::string position_name(int64_t layer) { return fmt::format("blocks.{}.pos_embedding.embedding.weight", layer); }
+
+bool has_positions(const Umt5Sizes& sizes, int64_t layer) {
+  return layer == 0 || sizes.position == PositionBias::per_layer;
+}
+
 std::vector<int64_t> matrix_shape(const WeightSource& source, const std::string& name) {
   std::vector<int64_t> shape = source.shape(name);
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
-    fail_file("the text encoder's tensor {} has shape {} where UMT5 has a matrix; give a UMT5 encoder checkpoint", name,
+    fail_file("the text encoder's tensor {} has shape {} where T5 and UMT5 have a matrix; give an encoder checkpoint of theirs", name,
               fmt::join(shape, "x"));
   }
   return shape;
@@ -63,26 +69,31 @@ int64_t umt5_position_bucket(int64_t offset, int64_t buckets) {
   return base + std::min(exact + step, half - 1);
 }
 
-Umt5Sizes read_umt5_sizes(const WeightSource& source) {
+Umt5Sizes read_umt5_sizes(const WeightSource& source, PositionBias position) {
   Umt5Sizes sizes;
+  sizes.position = position;
   const std::vector<int64_t> table = matrix_shape(source, "token_embedding.weight");
   sizes.vocabulary = table[0];
   sizes.dim = table[1];
-  const std::vector<int64_t> position = matrix_shape(source, "blocks.0.pos_embedding.embedding.weight");
-  sizes.buckets = position[0];
-  sizes.heads = position[1];
+  const std::vector<int64_t> biases = matrix_shape(source, position_name(0));
+  sizes.buckets = biases[0];
+  sizes.heads = biases[1];
   const int64_t width = matrix_shape(source, "blocks.0.attn.q.weight")[0];
   if (width % sizes.heads != 0 || sizes.buckets < 4 || sizes.buckets % 4 != 0) {
     fail_file(
         "the text encoder has {} heads and {} buckets (blocks.0.pos_embedding.embedding.weight) for {} rows of "
         "blocks.0.attn.q.weight, "
-        "which UMT5 cannot have; give a UMT5 encoder checkpoint",
+        "which T5 and UMT5 cannot have; give an encoder checkpoint of theirs",
         sizes.heads, sizes.buckets, width);
   }
   sizes.head_dim = width / sizes.heads;
   sizes.ffn = matrix_shape(source, "blocks.0.ffn.fc1.weight")[0];
   sizes.layers = 1;
   while (source.has(fmt::format("blocks.{}.norm1.weight", sizes.layers))) ++sizes.layers;
+  if (position == PositionBias::shared && source.has(position_name(1))) {
+    fail_file("the text encoder has position biases in its second layer (blocks.1.pos_embedding.embedding.weight), so it "
+              "is UMT5 and not T5 v1.1; give a T5 v1.1 encoder checkpoint");
+  }
   return sizes;
 }
 
@@ -96,7 +107,7 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> list_umt5_weights(cons
     for (const char* projection : {"q", "k", "v"})
       list.push_back({name + "attn." + projection + ".weight", {width, dim}});
     list.push_back({name + "attn.o.weight", {dim, width}});
-    list.push_back({name + "pos_embedding.embedding.weight", {sizes.buckets, sizes.heads}});
+    if (has_positions(sizes, i)) list.push_back({position_name(i), {sizes.buckets, sizes.heads}});
     list.push_back({name + "norm2.weight", {dim}});
     list.push_back({name + "ffn.gate.0.weight", {ffn, dim}});
     list.push_back({name + "ffn.fc1.weight", {ffn, dim}});
@@ -106,7 +117,8 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> list_umt5_weights(cons
   return list;
 }
 
-Umt5Encoder::Umt5Encoder(WeightSource& source) : Umt5Encoder(source, read_umt5_sizes(source)) {}
+Umt5Encoder::Umt5Encoder(WeightSource& source, PositionBias position)
+    : Umt5Encoder(source, read_umt5_sizes(source, position)) {}
 
 Umt5Encoder::Umt5Encoder(WeightSource& source, const Umt5Sizes& sizes) : sizes_(sizes) {
   const int64_t dim = sizes.dim, width = sizes.heads * sizes.head_dim, ffn = sizes.ffn;
@@ -119,7 +131,7 @@ Umt5Encoder::Umt5Encoder(WeightSource& source, const Umt5Sizes& sizes) : sizes_(
     layer.k = source.take(name + "attn.k.weight", {width, dim});
     layer.v = source.take(name + "attn.v.weight", {width, dim});
     layer.o = source.take(name + "attn.o.weight", {dim, width});
-    layer.position = source.take(name + "pos_embedding.embedding.weight", {sizes.buckets, sizes.heads});
+    if (has_positions(sizes, i)) layer.position = source.take(position_name(i), {sizes.buckets, sizes.heads});
     layer.norm2 = source.take(name + "norm2.weight", {dim});
     layer.gate = source.take(name + "ffn.gate.0.weight", {ffn, dim});
     layer.fc1 = source.take(name + "ffn.fc1.weight", {ffn, dim});
@@ -156,11 +168,15 @@ at::Tensor Umt5Encoder::encode(const at::Tensor& ids, const at::Tensor& mask) co
       keep.logical_not().to(at::kFloat).mul(std::numeric_limits<float>::lowest()).view({batch, 1, 1, length});
   const at::Tensor buckets = position_buckets(length, sizes_.buckets, device);
   at::Tensor x = at::embedding(embedding_, tokens.to(device));
+  at::Tensor bias;
   for (const Layer& layer : layers_) {
-    // [heads, L, L] + [B, 1, 1, L]
-    const at::Tensor position =
-        layer.position.to(at::kFloat).index_select(0, buckets).t().reshape({sizes_.heads, length, length});
-    x = x + attend(layer, rms_norm(x, layer.norm1), position + hide);
+    if (layer.position.defined()) {
+      // [heads, L, L] + [B, 1, 1, L]
+      const at::Tensor position =
+          layer.position.to(at::kFloat).index_select(0, buckets).t().reshape({sizes_.heads, length, length});
+      bias = position + hide;
+    }
+    x = x + attend(layer, rms_norm(x, layer.norm1), bias);
     const at::Tensor y = rms_norm(x, layer.norm2);
     x = x + at::linear(at::linear(y, layer.fc1) * at::gelu(at::linear(y, layer.gate), "tanh"), layer.fc2);
   }

@@ -2,16 +2,12 @@
 
 #include <unordered_map>
 
+#include "models/umt5/characters.h"
 #include "models/umt5/html_entities.h"
 #include "models/umt5/unicode.h"
 
 namespace longtake {
 namespace {
-
-bool is_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}
 
 // Control characters without a meaning in text, among them the deprecated format characters and the byte order mark.
 bool is_removed(char32_t c) {
@@ -143,8 +139,10 @@ std::u32string collapse_spaces(const std::u32string& text) {
 
 }  // namespace
 
+std::u32string mend_text(const std::u32string& text) { return unescape_html(unescape_html(mend(text))); }
+
 std::string clean_prompt(std::string_view text) {
-  return encode_utf8(collapse_spaces(unescape_html(unescape_html(mend(decode_utf8(text))))));
+  return encode_utf8(collapse_spaces(mend_text(decode_utf8(text))));
 }
 
 }  // namespace longtake

@@ -15,4 +15,7 @@ namespace longtake {
 // UTF-8 in and out. Error (usage) with the byte offset where the text is not valid UTF-8.
 std::string clean_prompt(std::string_view text);
 
+// The mending and undoing alone, white space as it is.
+std::u32string mend_text(const std::u32string& text);
+
 }  // namespace longtake

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "models/umt5/caption_clean.h"
 #include "models/umt5/text_clean.h"
 
 namespace longtake {
@@ -67,10 +68,17 @@ Tokenizer::~Tokenizer() = default;
 int64_t Tokenizer::vocabulary() const { return processor_->GetPieceSize(); }
 
 PromptTokens Tokenizer::encode(std::string_view prompt, int64_t max_length) const {
+  return encode_cleaned(clean_prompt(prompt), max_length);
+}
+
+PromptTokens Tokenizer::encode_caption(std::string_view caption, int64_t max_length) const {
+  return encode_cleaned(clean_caption(caption), max_length);
+}
+
+PromptTokens Tokenizer::encode_cleaned(std::string_view text, int64_t max_length) const {
   LONGTAKE_CHECK(max_length >= 1, "the length {} leaves no room for the end mark", max_length);
-  const std::string text = clean_prompt(prompt);
   std::vector<int> pieces;
-  const auto status = processor_->Encode(text, &pieces);
+  const auto status = processor_->Encode({text.data(), text.size()}, &pieces);
   if (!status.ok()) fail(ExitCode::internal, "SentencePiece cannot tokenise the prompt: {}", status.ToString());
 
   PromptTokens tokens;

@@ -1,7 +1,8 @@
-// Prompts to token ids for the UMT5 encoder: cleaning (text_clean.h), SentencePiece, the end mark, padding.
+// Prompts to token ids for the UMT5 and T5 encoders: cleaning (text_clean.h, caption_clean.h), SentencePiece, the end
+// mark, padding.
 //
 // Text that looks like a special piece ("</s>", "<extra_id_0>") is tokenised as the letters that it consists of.
-// Source: skyreels_v2.md section 6.3.
+// Source: skyreels_v2.md section 6.3, magi1.md section 5.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -44,6 +45,9 @@ class Tokenizer {
   // the prompt is not valid UTF-8. May be called from several threads.
   PromptTokens encode(std::string_view prompt, int64_t max_length = 512) const;
 
+  // The same for MAGI-1, which cleans more (caption_clean.h) and pads to 800.
+  PromptTokens encode_caption(std::string_view caption, int64_t max_length = 800) const;
+
   // Several prompts padded to `length`, which must hold the longest.
   TokenBatch pad(std::span<const PromptTokens> prompts, int64_t length = 512) const;
 
@@ -54,6 +58,7 @@ class Tokenizer {
 
  private:
   Tokenizer(std::string_view bytes, const std::string& name);
+  PromptTokens encode_cleaned(std::string_view text, int64_t max_length) const;
 
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   int64_t pad_, end_, unknown_;

@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view index_suffix = ".safetensors.index.json";
+constexpr std::string_view torch_index_suffix = ".bin.index.json";
 
 std::shared_ptr<const TensorFile> open_file(const fs::path& path) {
   const std::string extension = path.extension().string();
@@ -72,15 +73,21 @@ Checkpoint Checkpoint::open(const fs::path& given) {
   fs::path index;
   std::vector<std::shared_ptr<const TensorFile>> files;
   if (!fs::is_directory(status)) {
-    if (!given.filename().string().ends_with(index_suffix)) return from_files(given, {open_file(given)});
+    const std::string name = given.filename().string();
+    if (!name.ends_with(index_suffix) && !name.ends_with(torch_index_suffix)) {
+      return from_files(given, {open_file(given)});
+    }
     index = given;
   } else {
     const std::vector<std::string> names = list(given);
-    std::vector<std::string> indices, shards;
+    std::vector<std::string> indices, torch_indices, shards;
     for (const std::string& name : names) {
       if (name.ends_with(index_suffix)) indices.push_back(name);
+      if (name.ends_with(torch_index_suffix)) torch_indices.push_back(name);
       if (name.ends_with(".safetensors")) shards.push_back(name);
     }
+    // Where a folder holds a model in both forms, the safetensors one counts.
+    if (indices.empty() && shards.empty()) indices = torch_indices;
     if (indices.size() > 1) {
       fail_file("{}: holds {} models ({}); give the path of one of these", given.string(), indices.size(),
                 fmt::join(indices, ", "));

@@ -1,8 +1,6 @@
 #include "quant/cuda/quantise_rows.cuh"
 
-#include <cuda_fp8.h>
-
-#include "base/cuda/rows.cuh"
+#include "base/cuda/e4m3.cuh"
 
 namespace longtake::cuda {
 namespace {
@@ -28,10 +26,6 @@ __device__ inline float block_max(float x) {
   float largest = of_warp[0];
   for (int i = 1; i < warps; ++i) largest = fmaxf(largest, of_warp[i]);
   return largest;
-}
-
-__device__ inline unsigned e4m3_pair(float a, float b) {
-  return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
 }
 
 template <int kSteps, class T, bool kGelu>
@@ -72,10 +66,7 @@ __global__ void __launch_bounds__(512) quantise_rows_kernel(const QuantiseRows p
     if (column >= width) continue;
 #pragma unroll
     for (int i = 0; i < kStep; ++i) v[j][i] *= factor;
-    uint2 bytes;
-    bytes.x = e4m3_pair(v[j][0], v[j][1]) | e4m3_pair(v[j][2], v[j][3]) << 16;
-    bytes.y = e4m3_pair(v[j][4], v[j][5]) | e4m3_pair(v[j][6], v[j][7]) << 16;
-    *reinterpret_cast<uint2*>(out + column) = bytes;
+    store_e4m3_eight(out + column, v[j]);
   }
 }
 

@@ -1,4 +1,4 @@
-// Videos that begin with a picture, end to end.
+// Videos that begin with a picture or lead to one, end to end.
 #include <ATen/ops/equal.h>
 #include <signal.h>
 
@@ -108,6 +108,55 @@ TEST_CASE("an interrupted run with an image goes on with the same picture alone"
     CHECK(at::equal(tensor_of(out, name), tensor_of(folder / "whole.safetensors", name)));
 }
 
+TEST_CASE("an end image changes the last window alone, with any chunk size, and is not shown") {
+  const TemporaryFolder folder;
+  const fs::path image = draw(folder), usual = folder / "usual.safetensors", out = folder / "x.safetensors";
+  for (const auto& more : std::vector<std::vector<std::string>>{
+           {"--chunk", "1"}, {"--chunk", "5"}, {"--policy", "none"}, {"--frames", "41", "--set", "sampling.window=25", "--set", "sampling.overlap=9"}}) {
+    INFO(more[0] << " " << more[1]);
+    REQUIRE(run_longtake(quick_generate(usual, more)).status == 0);
+    std::vector<std::string> ending = more;
+    ending.insert(ending.end(), {"--end-image", image});
+    const ProgramResult run = run_longtake(quick_generate(out, ending));
+    INFO(run.err);
+    REQUIRE(run.status == 0);
+    CHECK(tensor_of(out, "frames").sizes() == tensor_of(usual, "frames").sizes());
+    CHECK_FALSE(at::equal(tensor_of(out, "frames"), tensor_of(usual, "frames")));
+    if (more.size() > 2) {
+      CHECK(at::equal(tensor_of(out, "latents0"), tensor_of(usual, "latents0")));
+      CHECK_FALSE(at::equal(tensor_of(out, "latents1"), tensor_of(usual, "latents1")));
+    }
+  }
+}
+
+TEST_CASE("a run with a first and a last picture is taken up in its last window, with the same pictures alone") {
+  const TemporaryFolder folder;
+  const fs::path first = folder / "first.png", last = folder / "last.png", out = folder / "x.safetensors", log = folder / "log";
+  write_png(first, smooth_clip(1, 64, 64)[0]);
+  write_png(last, smooth_clip(9, 80, 64)[8]);
+  const std::vector<std::string> more = {"--image", first, "--end-image", last, "--frames", "37", "--set", "sampling.window=25", "--set",
+                                         "sampling.overlap=9", "--steps", "6", "--json-log", log};
+  const ProgramResult whole = run_longtake(quick_generate(folder / "whole.safetensors", more));
+  INFO(whole.err);
+  REQUIRE(whole.status == 0);
+  CHECK_THAT(whole.err, ContainsSubstring("the end image") && ContainsSubstring("80x64 cut to 64x64"));
+  fs::remove(log);
+  RunningProgram program(quick_generate(out, more));
+  while (program.running() && read_bytes(log).find("\"window\":1,\"row\":2,") == std::string::npos) {
+  }
+  program.send(SIGINT);  // which writes the state behind this row
+  REQUIRE(program.wait().status == 130);
+  const std::string bytes = read_bytes(last);
+  write_png(last, smooth_clip(1, 64, 64)[0]);
+  check_refused({"generate", "--resume", "-o", out}, 3, "the file of --end-image");
+  write_bytes(last, bytes);
+  const ProgramResult resumed = run_longtake({"generate", "--resume", "-o", out});
+  INFO(resumed.err);
+  REQUIRE(resumed.status == 0);
+  for (const std::string name : {"frames", "latents0", "latents1"})
+    CHECK(at::equal(tensor_of(out, name), tensor_of(folder / "whole.safetensors", name)));
+}
+
 TEST_CASE("slips with images are explained, and nothing is written") {
   const TemporaryFolder folder;
   const fs::path out = folder / "never.mp4";
@@ -117,5 +166,9 @@ TEST_CASE("slips with images are explained, and nothing is written") {
   check_refused(quick_generate(out, {"--image", folder / "text.png"}), 3, "no picture");
   check_refused(quick_generate(out, {"--image", folder / "ok.png", "--frames", "1"}), 2, "nothing is left to generate");
   check_refused(quick_generate(out, {"--image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "5"}), 2, "--chunk 1");
+  check_refused(quick_generate(out, {"--end-image", folder / "none.png"}), 3, "no such file");
+  check_refused(quick_generate(out, {"--end-image", folder / "ok.png", "--kv", "stream:2"}), 2, "leave out --kv or --end-image");
+  check_refused(quick_generate(out, {"--end-image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "1"}), 2,
+                "has no --end-image");
   CHECK(folder.names().size() == 2);
 }

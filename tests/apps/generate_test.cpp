@@ -85,7 +85,9 @@ TEST_CASE("every option changes what it says it changes") {
       "model", "out", "run.dry_run", "run.json_log", "video.duration",  // tests of their own
       "parity",                                          // below
       "plan", "run.record_plan",                         // plan_test.cpp
-      "conditioning.image",                              // conditioning_test.cpp
+      "prompts",                                         // prompts_test.cpp
+      "conditioning.image", "conditioning.end_image",    // conditioning_test.cpp
+      "conditioning.video", "conditioning.add", "conditioning.context", "conditioning.only_new",  // extend_test.cpp
       "video.fps", "video.crf", "video.preset",         // below: the encoded file
       "sampling.overlap", "sampling.addnoise", "sampling.history",  // below: need a second window
       "run.precision",                                    // errors_test.cpp here, quant tests on a GPU

@@ -4,12 +4,16 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/isnan.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/view_as_real.h>
+#include <ATen/ops/zeros.h>
 
 #include "attention/rope.h"
 #include "tests/catch.h"
@@ -90,6 +94,53 @@ TEST_CASE("qkv_rows normalises, rotates and stores") {
       }
 }
 
+TEST_CASE("qkv_rows into a store in fp8 rounds queries, keys and scaled values to e4m3") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf})
+      for (const Shape& shape : std::vector<Shape>{{1, 1, 8}, {7, 2, 24}, {130, 12, 128}, {9, 24, 128}, {0, 2, 16}, {6, 2, 12}}) {
+        const auto options = at::TensorOptions().dtype(dtype).device(device), e4m3 = options.dtype(at::kFloat8_e4m3fn);
+        const auto ints = options.dtype(at::kInt);
+        const int64_t D = shape.heads * shape.width, store_rows = shape.rows + 3;
+        at::Tensor qkv = at::randn({shape.rows, 3 * D}, options);
+        if (shape.rows > 1) qkv[0].narrow(0, 2 * D, D).fill_(3e4);  // more than the scale has room for
+        const QkNorm norm{at::randn({D}, options), at::randn({D}, options), rope_3d(3, 4, 4, shape.width, device), 1e-6};
+        const at::Tensor position = at::randint(0, 48, {shape.rows}, ints);
+        at::Tensor row = at::randperm(store_rows, ints.dtype(at::kLong)).narrow(0, 0, shape.rows).to(at::kInt);
+        if (shape.rows > 2) row[2].fill_(-1);
+        const auto fresh = [&] {
+          return KvRows{at::zeros({store_rows, shape.heads, shape.width}, e4m3), at::zeros({store_rows, shape.heads, shape.width}, e4m3), row, 0,
+                        at::full({1}, 0.037, options.dtype(at::kFloat))};
+        };
+        KvRows store = fresh(), wanted = fresh();
+        at::Tensor q = at::zeros({shape.rows, shape.heads, shape.width}, e4m3), wanted_q = q.clone();
+        qkv_rows(q, store, qkv, position, norm);
+        reference::qkv_rows(wanted_q, wanted, qkv, position, norm);
+        if (shape.rows == 0) continue;
+
+        INFO(shape.rows << " rows, " << shape.heads << " heads of " << shape.width << " on " << device.str());
+        const auto heads = [&](const at::Tensor& x) { return x.view({shape.rows, shape.heads, shape.width}); };
+        const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
+        const at::Tensor exact =
+            rotated64(heads(rms64(qkv.narrow(1, 0, D), norm.weight_q, 1e-6)), norm.rotations.index_select(0, position));
+        // Half a step of 2^-3 at most; 2^-10 where steps are even.
+        CHECK(test::relative_error(wide(q), exact) < 0.064);
+        // Sums in another order move a value across the border between two neighbours now and then.
+        const double moved = shape.rows >= 100 ? 5e-3 : 0.1;
+        CHECK(test::relative_error(wide(q), wide(wanted_q)) < moved);
+        CHECK(test::relative_error(wide(store.k), wide(wanted.k)) < moved);
+        CHECK(at::equal(wide(store.v), wide(wanted.v)));
+        for (int64_t i = 0; i < shape.rows; ++i) {
+          const int64_t to = row[i].item<int>();
+          if (to < 0) continue;
+          const at::Tensor value = wide(store.v[to]).flatten(), given = wide(qkv[i].narrow(0, 2 * D, D)) / 0.037;
+          if (i == 0 && shape.rows > 1)
+            CHECK(at::equal(value, at::full_like(value, 448)));
+          else
+            CHECK(test::relative_error(value, given) < 0.064);
+        }
+      }
+}
+
 TEST_CASE("rms_rows normalises, in place too") {
   for (const auto& device : test_devices())
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf})
@@ -123,4 +174,7 @@ TEST_CASE("qkv_rows refuses what does not fit and says what it found") {
   CHECK_THROWS_WITH(qkv_rows(q, narrow, at::randn({3, 48}), index, norm),
                     Catch::Matchers::ContainsSubstring("values' store"));
   CHECK_THROWS(qkv_rows(q, good, at::randn({3, 48}), index.narrow(0, 0, 2), norm));
+  KvRows mixed = store();
+  mixed.v_scale = at::ones({1});
+  CHECK_THROWS_WITH(qkv_rows(q, mixed, at::randn({3, 48}), index, norm), Catch::Matchers::ContainsSubstring("Float8_e4m3fn"));
 }

@@ -70,6 +70,49 @@ TEST_CASE("rows of several chunks and branches equal one call for each") {
   }
 }
 
+TEST_CASE("items of one branch attend to their own prompts") {
+  const test::TinySkyReels tiny(at::kCPU, at::kFloat);
+  if (GENERATE(false, true)) tiny.transformer->merge_projections();  // the row as one batch
+  const skyreels::TextKv third = skyreels::prepare_text(*tiny.transformer, at::randn({6, 12}));
+  WindowGeometry geometry = tiny.geometry;
+  geometry.chunks[1].text = 1;
+  const skyreels::SkyReelsBackbone both(*tiny.transformer, {&tiny.cond, &tiny.uncond}, geometry, 1, {&tiny.cond, &third});
+  const skyreels::SkyReelsBackbone first(*tiny.transformer, {&tiny.cond, &tiny.uncond}, geometry, 1), second(*tiny.transformer, {&third, &tiny.uncond}, geometry, 1);
+  const std::vector<double> t{700, 700, 700};
+  // Chunk 1 attends to itself alone, so that its prompt is all that tells the backbones apart.
+  const std::vector<WorkItem> items{{0, 0, TokenSet::all(), t, {0, kTokens}}, {1, 0, TokenSet::all(), t, {kTokens, 2 * kTokens}},
+                                    {0, 1, TokenSet::all(), t, {0, kTokens}}, {1, 1, TokenSet::all(), t, {kTokens, 2 * kTokens}}};
+  const at::Tensor x = both.embed(at::randn({4, 3, 8, 6})), y = both.embed(at::randn({4, 3, 8, 6}));
+  const std::vector<at::Tensor> inputs{x, y, x, y};
+  std::vector<std::vector<at::Tensor>> out;
+  for (const auto* backbone : {&both, &first, &second}) {
+    KvCache kv(backbone->kv_shape(), at::kFloat, at::kCPU);
+    out.push_back(backbone->forward(items, inputs, kv));
+  }
+  CHECK((out[0][0] - out[1][0]).abs().max().item<float>() < 1e-5f);
+  CHECK((out[0][1] - out[2][1]).abs().max().item<float>() < 1e-5f);
+  CHECK((out[0][1] - out[1][1]).abs().max().item<float>() > 1e-3f);
+  for (int i : {2, 3}) CHECK((out[0][i] - out[1][i]).abs().max().item<float>() < 1e-5f);
+}
+
+TEST_CASE("a chunk that is moved in the order of keys keeps its place in time") {
+  const test::TinySkyReels tiny(at::kCPU, at::kFloat);
+  if (GENERATE(false, true)) tiny.transformer->merge_projections();  // the row as one batch
+  WindowGeometry in_order = tiny.geometry, moved = tiny.geometry;
+  in_order.chunks = {{0, 3}, {3, 1}};
+  moved.chunks = {{0, 1, 0, 3}, {1, 3, 0, -1}};
+  const skyreels::SkyReelsBackbone a(*tiny.transformer, {&tiny.cond}, in_order, 1), b(*tiny.transformer, {&tiny.cond}, moved, 1);
+  const at::Tensor video = a.embed(at::randn({4, 3, 8, 6})), picture = a.embed(at::randn({4, 1, 8, 6}));
+  const KeyRange all{0, 4 * 12};
+  KvCache kv(a.kv_shape(), at::kFloat, at::kCPU), other(b.kv_shape(), at::kFloat, at::kCPU);
+  const auto one = a.forward(std::vector<WorkItem>{{0, 0, TokenSet::all(), {700, 700, 700}, all}, {1, 0, TokenSet::all(), {0}, all}},
+                             std::vector<at::Tensor>{video, picture}, kv);
+  const auto two = b.forward(std::vector<WorkItem>{{0, 0, TokenSet::all(), {0}, all}, {1, 0, TokenSet::all(), {700, 700, 700}, all}},
+                             std::vector<at::Tensor>{picture, video}, other);
+  CHECK((one[0] - two[1]).abs().max().item<float>() < 1e-5f);
+  CHECK((one[1] - two[0]).abs().max().item<float>() < 1e-5f);
+}
+
 TEST_CASE("FLOP counts of SkyReels-V2-DF-1.3B") {
   skyreels::TransformerConfig config;
   config.dim = 1536, config.ffn_dim = 8960, config.layers = 30, config.heads = 12;

@@ -86,6 +86,21 @@ TEST_CASE("checkpoint: an index decides which shard holds what") {
   CHECK_THROWS_WITH(Checkpoint::open(folder.path()), ContainsSubstring("holds 2 models"));
 }
 
+TEST_CASE("checkpoint: shards of torch.save files with an index") {
+  const TempFolder folder;
+  const auto shard = std::filesystem::path(LONGTAKE_SOURCE_DIR) / "tests/data/pickle/plain.pth";
+  std::filesystem::copy_file(shard, folder / "pytorch_model-00001-of-00001.bin");
+  const std::string name = Checkpoint::open(shard).names().front();
+  const auto index = folder / "pytorch_model.bin.index.json";
+  write_file(index, fmt::format(R"({{"weight_map":{{"{}":"pytorch_model-00001-of-00001.bin"}}}})", name));
+  for (const auto& path : {folder.path(), index}) {
+    CHECK(Checkpoint::open(path).names() == std::vector<std::string>{name});
+  }
+  // The same model as safetensors counts.
+  save(folder / "model.safetensors", "a", 1);
+  CHECK(Checkpoint::open(folder.path()).names() == std::vector<std::string>{"a"});
+}
+
 TEST_CASE("checkpoint: what is no model is said so in one sentence") {
   const TempFolder folder;
   CHECK_THROWS_WITH(Checkpoint::open(folder.path()),

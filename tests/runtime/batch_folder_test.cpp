@@ -76,7 +76,7 @@ TEST_CASE("every option that changes a video makes it another one") {
   for (const OptionInfo& info : option_schema()) {
     if (info.key == "video.duration") continue;  // sets the frames to none
     OptionSet changed = usual;
-    std::string value = info.kind == OptionKind::choice ? info.choices.back() : info.kind == OptionKind::toggle ? "true" : info.kind == OptionKind::size ? "32x48" : "3";
+    std::string value = info.kind == OptionKind::choice ? info.choices.back() : info.kind == OptionKind::toggle ? "true" : info.kind == OptionKind::size ? "32x48" : info.kind == OptionKind::timeline ? "0-: 3" : "3";
     if (value == option_text(usual.values(), info)) value = info.choices.front();
     changed.set({info.key, value, "test"}, SourceLevel::flag);
     const bool same = settings_difference(json::parse(video_settings(usual).dump()), video_settings(changed)).empty();

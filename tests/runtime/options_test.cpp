@@ -24,6 +24,8 @@ std::string other_value(const OptionInfo& info) {
   switch (info.kind) {
     case OptionKind::text:
       return "other";
+    case OptionKind::timeline:
+      return "0-2: one\n2-: other\n";
     case OptionKind::choice:
       return info.choices[0] == now ? info.choices[1] : info.choices[0];
     case OptionKind::integer:
@@ -61,14 +63,15 @@ GenerateOptions runnable() {
 TEST_CASE("every field has exactly one option") {
   // A new field breaks this binding until it is listed here and in the schema.
   const GenerateOptions o;
-  const auto& [model, prompt, negative, out, seed, policy, plan, parity, size, frames, duration, fps, crf, preset, image, steps,
-               guidance, shift, window, overlap, chunk, ar_step, addnoise, history, kv, device, dtype, precision, decode_latents,
+  const auto& [model, prompt, prompts, negative, out, seed, policy, plan, parity, size, frames, duration, fps, crf, preset, image, video,
+               add, context, only_new, end_image, steps, guidance, shift, window, overlap, chunk, ar_step, addnoise, history, kv, device, dtype, precision, decode_latents,
                threads, json_log, record_plan, dry_run, resume, overwrite_run, keep_run, preview, checkpoint_budget] = o;
   const std::set<const void*> fields = {
       &model,    &prompt,  &negative, &out,   &seed,           &policy,  &parity,   &size,    &frames, &duration,
       &fps,      &crf,     &preset,   &steps, &guidance,       &shift,   &window,   &overlap, &chunk,  &ar_step,
       &addnoise, &history, &device,   &dtype, &precision, &decode_latents, &threads, &json_log, &dry_run,
-      &resume,   &overwrite_run, &keep_run, &preview, &checkpoint_budget, &plan, &record_plan, &kv, &image};
+      &resume,   &overwrite_run, &keep_run, &preview, &checkpoint_budget, &plan, &record_plan, &kv, &image,
+      &prompts,  &video,   &add,      &context, &only_new, &end_image};
   std::set<const void*> reached;
   for (const OptionInfo& info : option_schema()) CHECK(reached.insert(address(o, info)).second);
   CHECK(reached == fields);

@@ -37,7 +37,7 @@ struct Made {
 
 Made run(Engine& engine, Made made = {}) {
   const RunRequest request = make_request(small_options());
-  engine.encode({request.prompt, request.negative});
+  engine.encode(request.all_texts());
   GenerateHooks hooks;
   hooks.on_note = [&](const std::string& text) { made.notes.push_back(text); };
   hooks.on_latents = [&](const WindowSpan&, const at::Tensor& latents) { made.latents = latents.clone(); };
@@ -86,7 +86,7 @@ TEST_CASE("fp8 is given up where the first step is not finite, with a message") 
   const BrokenModel broken;
   Engine engine(resolve_model(broken.folder.string(), default_search()), {at::kCPU, at::kBFloat16, true});
   const RunRequest request = make_request(small_options());
-  engine.encode({request.prompt, request.negative});
+  engine.encode(request.all_texts());
   std::vector<std::string> notes;
   GenerateHooks hooks;
   hooks.on_note = [&](const std::string& text) { notes.push_back(text); };

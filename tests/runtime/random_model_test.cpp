@@ -78,7 +78,7 @@ TEST_CASE("an engine with random weights makes the same finite video twice, and 
   const auto latents_of = [&](uint64_t seed) {
     Engine engine(demo, {at::kCPU, at::kFloat}, seed);
     const RunRequest request = small_request("causal");
-    engine.encode({request.prompt, request.negative});
+    engine.encode(request.all_texts());
     at::Tensor latents;
     GenerateHooks hooks;
     hooks.on_latents = [&](const WindowSpan&, const at::Tensor& x) { latents = x.clone(); };

@@ -87,9 +87,11 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"sampling.addnoise", "1"},    {"sampling.history", "carry"},   {"run.device", "cuda"},       {"run.dtype", "fp32"},           {"run.precision", "fp8"},
       {"run.decode_latents", "1"},   {"run.threads", "3"},            {"run.json_log", "log"},      {"run.dry_run", "true"},
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
-      {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"}};
+      {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"},
+      {"conditioning.add", "2"},     {"conditioning.context", "5"},   {"conditioning.only_new", "true"}};
   for (const OptionInfo& info : option_schema()) {
-    if (info.key == "conditioning.image") continue;  // its content counts: below
+    const bool file = info.key == "conditioning.image" || info.key == "conditioning.end_image" || info.key == "conditioning.video";
+    if (file || info.key == "prompts") continue;  // a file's content counts: below; prompts are lines: below
     INFO(info.key);
     REQUIRE(other.contains(info.key));
     const std::string message = going_on(begun, info.key, other.at(info.key));
@@ -102,6 +104,10 @@ TEST_CASE("every option either may differ or is refused by name") {
                               ContainsSubstring("'" + printable(begun.options.at(info.key)) + "'") && ContainsSubstring("--flag"));
     }
   }
+}
+
+TEST_CASE("other prompts over time are refused by name") {
+  CHECK_THAT(going_on(record_of(some_options()), "prompts", "0-: a boat"), ContainsSubstring("prompts is '0-: a boat"));
 }
 
 TEST_CASE("an image counts by its content, not by its name") {

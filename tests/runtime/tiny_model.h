@@ -30,8 +30,9 @@ struct TinyModel {
     uncond = skyreels::prepare_text(*transformer, normal(1, 2, {5, 12}));
   }
 
-  std::unique_ptr<skyreels::SkyReelsBackbone> backbone(const WindowGeometry& geometry) const {
-    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1);
+  std::unique_ptr<skyreels::SkyReelsBackbone> backbone(const WindowGeometry& geometry, std::vector<const skyreels::TextKv*> prompts = {}) const {
+    return std::make_unique<skyreels::SkyReelsBackbone>(*transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1,
+                                                        std::move(prompts));
   }
 };
 

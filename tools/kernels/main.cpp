@@ -1,8 +1,9 @@
-// bench_kernels [ops] [row] [plans]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
+// bench_kernels [ops] [row] [fp8] [plans]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
 // random weights.
 //
 //   ops    each operation of a full row and of a row of 70 % columns: time, share of the ceiling, share of a layer
 //   row    whole rows: fused and plain, full and columns, their difference, and whether the host ever waits
+//   fp8    whole rows with products in fp8: attention in bf16, then in fp8, their difference, and what plans cost
 //   plans  what the first attention call of a new shape costs
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
@@ -21,6 +22,7 @@
 #include <set>
 
 #include "attention/attend.h"
+#include "attention/fp8_attention.h"
 #include "base/error.h"
 #include "models/ops/bench_ops.h"
 #include "models/skyreels/backbone.h"
@@ -100,6 +102,7 @@ struct Window {
   RandomSource source;
   skyreels::Transformer transformer;
   skyreels::TextKv cond, uncond;
+  Fp8Attention attention{kGpu};
   std::unique_ptr<skyreels::SkyReelsBackbone> backbone;
   std::vector<at::Tensor> embedded;
 
@@ -118,14 +121,18 @@ struct Window {
     const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
     cond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
     uncond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
+    bind(nullptr);
+    for (int c = 0; c < kChunks; ++c)
+      embedded.push_back(backbone->embed(at::randn({16, kFrames, 68, 120}, typed.dtype(at::kFloat))));
+  }
+
+  void bind(Fp8Attention* fp8) {
     WindowGeometry geometry;
     for (int c = 0; c < kChunks; ++c) geometry.chunks.push_back({c * kFrames, kFrames});
     geometry.latent_height = 68;
     geometry.latent_width = 120;
     backbone = std::make_unique<skyreels::SkyReelsBackbone>(
-        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1);
-    for (int c = 0; c < kChunks; ++c)
-      embedded.push_back(backbone->embed(at::randn({16, kFrames, 68, 120}, typed.dtype(at::kFloat))));
+        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1, std::vector<const skyreels::TextKv*>{}, fp8);
   }
 
   std::vector<at::Tensor> row(const TokenSet& tokens, KvCache& kv) const {
@@ -203,6 +210,37 @@ void time_rows() {
               relative_error(fused_columns, plain_columns));
 }
 
+void time_fp8_rows() {
+  Window window;
+  window.transformer.merge_projections();
+  window.transformer.to_fp8();
+  const at::Tensor order = at::randperm(2040, at::TensorOptions().dtype(at::kLong).device(kGpu));
+  const TokenSet columns = TokenSet::columns(std::get<0>(order.narrow(0, 0, 1428).sort()));
+  std::printf("\nrows of five chunks and two branches, products in fp8\n");
+  std::vector<at::Tensor> wide;
+  {
+    KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
+    wide = time_row("attention in bf16, full", window, TokenSet::all(), kv, 2, false);
+  }
+  const double begin = seconds_now();
+  const std::string& why = window.attention.try_out(12, 128);
+  std::printf("  trying cuDNN took %.2f s%s%s\n", seconds_now() - begin, why.empty() ? "" : "; refused: ", why.c_str());
+  if (!why.empty()) return;
+  window.attention.on_refusal = [](const std::string& text) { std::printf("  REFUSED: %s\n", text.c_str()); };
+  window.bind(&window.attention);
+  KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
+  std::printf("  keys and values: %.2f GB\n", static_cast<double>(kv.bytes()) * 1e-9);
+  for (const auto& [name, tokens] : {std::pair{"first row with new plans, full", TokenSet::all()}, std::pair{"first row, 70 % columns", columns}}) {
+    const double from = seconds_now();
+    window.row(tokens, kv);
+    std::printf("  %-34s %9.1f ms on the host\n", name, 1e3 * (seconds_now() - from));
+    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+  }
+  const auto narrow = time_row("attention in fp8, full", window, TokenSet::all(), kv, 3, false);
+  std::printf("  fp8 against bf16 attention, full: relative difference %.2e\n", relative_error(narrow, wide));
+  time_row("attention in fp8, 70 % columns", window, columns, kv, 3, false);
+}
+
 void time_plans() {
   const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
   const at::Tensor q = at::randn({4096, 12, 128}, typed), k = at::randn({51000, 12, 128}, typed),
@@ -230,6 +268,7 @@ int main(int argc, char** argv) try {
   const auto want = [&](const char* part) { return wanted.empty() || wanted.contains(part); };
   if (want("plans")) time_plans();
   if (want("row")) time_rows();
+  if (want("fp8")) time_fp8_rows();
   if (want("ops")) {
     time_ops("full row", {});
     time_ops("row of 70 % columns", {.computed = 7140});

@@ -1,0 +1,46 @@
+// What a run is given besides its text: a picture to begin with, a video to go on from, a picture to lead to.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "runtime/generate.h"
+#include "runtime/options.h"
+
+namespace longtake {
+
+class FittedVideo;
+class VideoSink;
+
+class RunInputs {
+ public:
+  // Reads what the options name, fits it to the video, and sets the context that they left open (options.context). Errors: bad_file for
+  // what cannot be read (video_io/still.h, video_io/reader.h), usage for a context that is longer than the video.
+  explicit RunInputs(GenerateOptions& options);
+  ~RunInputs();
+  RunInputs(RunInputs&&) noexcept;
+
+  // What was done to fit it, one sentence; "" for nothing.
+  const std::string& note() const { return note_; }
+
+  // Frames that the output shows before the run's own, and their way into it.
+  int64_t shown_frames() const;
+  void show(VideoSink& sink) const;
+
+  // Gives the frames to a run of the same options.
+  void give(GenerateSettings& settings) const { settings.given = given_, settings.end_picture = end_; }
+
+ private:
+  std::string note_;
+  at::Tensor given_, end_;  // [3, n, H, W] in [-1, 1]; undefined: none
+  std::unique_ptr<FittedVideo> video_;
+  bool shown_ = false;  // the video
+};
+
+// Refuses a video to go on from and prompts over time, for verbs that make whole videos of prompts of their own.
+void refuse_video(const GenerateOptions& options, const std::string& verb);
+
+}  // namespace longtake

@@ -1,0 +1,118 @@
+// Rows whose inner layers attend in fp8: close to bf16 attention, and the same whatever a row is made of.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+
+#include "attention/fp8_attention.h"
+#include "models/skyreels/backbone.h"
+#include "models/weights/random_source.h"
+#include "tests/catch.h"
+#include "tests/devices.h"
+#include "tests/errors.h"
+
+using namespace longtake;
+
+namespace {
+
+constexpr int64_t kPlane = 12, kLayers = 5;
+
+struct Model {
+  at::Device device;
+  Fp8Attention attention;
+  std::unique_ptr<skyreels::Transformer> transformer;
+  skyreels::TextKv cond, uncond;
+  WindowGeometry geometry;
+  std::vector<at::Tensor> latents;
+
+  explicit Model(at::Device d) : device(d), attention(d) {
+    RandomSource source(5, device, at::kBFloat16);
+    const skyreels::TransformerConfig config{.dim = 256, .ffn_dim = 512, .layers = kLayers, .heads = 2, .in_channels = 4, .out_channels = 4,
+                                             .text_dim = 64, .freq_dim = 64};
+    transformer = std::make_unique<skyreels::Transformer>(source, config);
+    transformer->merge_projections();
+    transformer->to_fp8();
+    attention.try_out(2, 128);
+    const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
+    cond = skyreels::prepare_text(*transformer, at::randn({6, 64}, f32).to(at::kBFloat16));
+    uncond = skyreels::prepare_text(*transformer, at::randn({6, 64}, f32).to(at::kBFloat16));
+    geometry.chunks = {{0, 3}, {3, 2}, {5, 2}};
+    geometry.latent_height = 8;
+    geometry.latent_width = 6;
+    for (const auto& chunk : geometry.chunks) latents.push_back(at::randn({4, chunk.frames, 8, 6}, f32));
+  }
+
+  skyreels::SkyReelsBackbone backbone(bool fp8) {
+    return {*transformer, {&cond, &uncond}, geometry, 1, {}, fp8 ? &attention : nullptr};
+  }
+  KeyRange keys(int chunk) const { return {0, (geometry.chunks[chunk].first + geometry.chunks[chunk].frames) * kPlane}; }
+
+  std::vector<at::Tensor> forward(bool fp8, const std::vector<WorkItem>& items, KvCache& kv) {
+    const auto b = backbone(fp8);
+    std::vector<at::Tensor> inputs;
+    for (const WorkItem& item : items) inputs.push_back(b.embed(latents[item.chunk]));
+    return b.forward(items, inputs, kv);
+  }
+
+  KvCache cache(bool fp8) { return KvCache(backbone(fp8).kv_shape(), at::kBFloat16, device); }
+};
+
+}  // namespace
+
+TEST_CASE("rows with attention in fp8 stay close to rows with attention in bf16") {
+  for (const auto& device : test_devices()) {
+    Model m(device);
+    CHECK(m.backbone(true).kv_shape().fp8 == std::vector<bool>{false, true, true, true, false});
+    CHECK(m.backbone(false).kv_shape().fp8.empty());
+    const TokenSet all = TokenSet::all();
+    const TokenSet columns = TokenSet::columns(at::tensor(std::vector<int64_t>{0, 2, 5, 11}, at::TensorOptions().dtype(at::kLong).device(device)));
+    KvCache narrow = m.cache(true), wide = m.cache(false);
+    for (const std::vector<WorkItem>& items : std::vector<std::vector<WorkItem>>{
+             {{0, 0, all, {20, 20, 20}, m.keys(0)}, {1, 0, all, {500, 500}, m.keys(1)}, {2, 0, all, {900, 900}, m.keys(2)},
+              {0, 1, all, {20, 20, 20}, m.keys(0)}, {1, 1, all, {500, 500}, m.keys(1)}, {2, 1, all, {900, 900}, m.keys(2)}},
+             {{1, 0, columns, {400, 400}, m.keys(1)}, {2, 0, all, {800, 800}, {3 * kPlane, 7 * kPlane}}, {2, 1, columns, {800, 800}, m.keys(2)}}}) {
+      const auto got = m.forward(true, items, narrow), want = m.forward(false, items, wide);
+      for (size_t i = 0; i < items.size(); ++i) {
+        const double error = test::relative_error(got[i], want[i]);
+        INFO("item " << i << " of " << items.size() << " on " << device.str() << ": " << error);
+        CHECK(error > 1e-5);
+        CHECK(error < 0.06);
+      }
+    }
+    for (int64_t branch = 0; branch < 2; ++branch) {
+      const KvLayer &a = narrow.layer(1, branch), &b = wide.layer(1, branch);
+      REQUIRE(a.in_fp8());
+      CHECK(a.v_scale_known);
+      CHECK(test::relative_error(a.v.to(at::kFloat) * a.v_scale, b.v) < 0.04);
+      CHECK(test::relative_error(a.k.to(at::kFloat), b.k) < 0.04);
+    }
+    CHECK(narrow.layer(1, 0).v_scale.item<float>() != narrow.layer(1, 1).v_scale.item<float>());
+  }
+}
+
+TEST_CASE("with attention in fp8 a subset of all tokens equals the full pass bit for bit") {
+  for (const auto& device : test_devices()) {
+    Model m(device);
+    std::vector<std::vector<at::Tensor>> outputs;
+    for (const TokenSet& set : {TokenSet::all(), TokenSet::columns(at::arange(kPlane, at::TensorOptions().dtype(at::kLong).device(device)))}) {
+      KvCache kv = m.cache(true);
+      outputs.push_back(m.forward(true, {{0, 0, set, {700, 700, 700}, m.keys(0)}, {0, 1, set, {700, 700, 700}, m.keys(0)}}, kv));
+    }
+    for (size_t b = 0; b < 2; ++b) CHECK(at::equal(outputs[1][b], outputs[0][b]));
+  }
+}
+
+TEST_CASE("a row goes on from saved keys and values in fp8 to the same bits") {
+  for (const auto& device : test_devices()) {
+    Model m(device);
+    const auto first = [&](KvCache& kv) { m.forward(true, {{0, 0, TokenSet::all(), {700, 700, 700}, m.keys(0)}}, kv); };
+    const auto second = [&](KvCache& kv) { return m.forward(true, {{1, 0, TokenSet::all(), {700, 700}, m.keys(1)}}, kv).front(); };
+    KvCache kv = m.cache(true), back = m.cache(true);
+    first(kv);
+    State state;
+    kv.save(state);
+    back.load(state);
+    CHECK(at::equal(second(back), second(kv)));
+  }
+}
