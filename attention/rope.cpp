@@ -48,4 +48,16 @@ at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
   return at::view_as_real(at::view_as_complex(pairs) * rotations.unsqueeze(1)).flatten(2);
 }
 
+at::Tensor apply_rope_halves(const at::Tensor& x, const at::Tensor& table) {
+  LONGTAKE_CHECK(x.dim() == 3 && table.dim() == 2 && x.size(0) == table.size(0) && table.size(1) % 2 == 0 &&
+                     x.size(2) >= table.size(1),
+                 "expected x [n, heads, w] and a table [n, 2r] with 2r <= w, found {} x {} x {} and {} x {}", x.size(0), x.size(1),
+                 x.size(2), table.size(0), table.size(1));
+  const int64_t r = table.size(1) / 2;
+  const at::Tensor f = x.to(at::kFloat);
+  const at::Tensor a = f.narrow(2, 0, r), b = f.narrow(2, r, r), rest = f.narrow(2, 2 * r, f.size(2) - 2 * r);
+  const at::Tensor sin = table.narrow(1, 0, r).unsqueeze(1), cos = table.narrow(1, r, r).unsqueeze(1);
+  return at::cat({a * cos - b * sin, b * cos + a * sin, rest}, 2);
+}
+
 }  // namespace longtake

@@ -1,4 +1,5 @@
-// Three-dimensional rotary position embedding with interleaved pairs (Wan 2.1, SkyReels-V2; spec skyreels_v2.md 2.3).
+// Rotary position embedding: with interleaved pairs over three axes (Wan 2.1, SkyReels-V2; spec skyreels_v2.md 2.3), and with
+// pairs of two halves (MAGI-1; spec magi1.md 2.3).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,5 +16,9 @@ at::Tensor rope_3d(int64_t frames, int64_t height, int64_t width, int64_t head_w
 // x [n, heads, head_width] of any floating dtype, rotations [n, head_width/2] complex64 (row i belongs to token i).
 // Computes in float32 and returns float32: the caller rounds once, for attention.
 at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations);
+
+// x [n, heads, head_width] of any floating dtype, table [n, 2*r] float32: the sines and then the cosines of r angles (row i
+// belongs to token i). Rotates channel c with channel c + r for c < r; those from 2*r on stay. Computes in and returns float32.
+at::Tensor apply_rope_halves(const at::Tensor& x, const at::Tensor& table);
 
 }  // namespace longtake

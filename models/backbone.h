@@ -23,7 +23,13 @@ struct WorkItem {
   TokenSet tokens = TokenSet::all();
   std::vector<double> timesteps;    // one per latent frame of the chunk
   KeyRange keys;                    // tokens of the window that it attends to; those that the K/V cache no longer holds are left out
+  // False: its keys and values are not stored. Items of its branch in the same call see them in MAGI-1; in SkyReels-V2 they
+  // see what is stored.
   bool writes_kv = true;
+  // The chunk is denoised and runs once more for its keys and values; MAGI-1 gives it no text then.
+  bool finished = false;
+  // For models that are conditioned on the size of the solver's step too (distilled MAGI-1: dt); 0 for all others.
+  double step_size = 0;
 };
 
 // The chunks of a window: latent frames [first, first + frames) each; tokens are chunk-major, frame-major.

@@ -47,8 +47,12 @@ at::Tensor FrameModulation::modulate(const at::Tensor& normed, int64_t shift_row
   return (by_frame(normed) * (rows(scale_row) + 1) + rows(shift_row)).reshape(normed.sizes());
 }
 
+at::Tensor FrameModulation::gate(const at::Tensor& x, int64_t gate_row) const {
+  return (by_frame(x.to(at::kFloat)) * rows(gate_row)).reshape(x.sizes());
+}
+
 at::Tensor FrameModulation::add_gated(const at::Tensor& x, const at::Tensor& y, int64_t gate_row) const {
-  return x + (by_frame(y.to(at::kFloat)) * rows(gate_row)).reshape(x.sizes());
+  return x + gate(y, gate_row);
 }
 
 FrameModulation FrameModulation::plus(const at::Tensor& table) const {

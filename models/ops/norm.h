@@ -22,6 +22,9 @@ class FrameModulation {
   // normed [tokens, D] float32 -> normed * (1 + scale) + shift, with scale and shift the given rows of the k vectors.
   at::Tensor modulate(const at::Tensor& normed, int64_t shift_row, int64_t scale_row) const;
 
+  // x [tokens, D] -> x * gate in float32.
+  at::Tensor gate(const at::Tensor& x, int64_t gate_row) const;
+
   // x [tokens, D] float32 -> x + y * gate.
   at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, int64_t gate_row) const;
 

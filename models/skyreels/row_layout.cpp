@@ -17,6 +17,7 @@ RowLayout::RowLayout(std::span<const WorkItem> items, std::span<const at::Tensor
     LONGTAKE_CHECK(count > 0 && static_cast<int64_t>(item.timesteps.size()) == frames,
                    "expected a token set that is not empty and {} timesteps for chunk {}, found {} and {}", frames,
                    item.chunk, count, item.timesteps.size());
+    LONGTAKE_CHECK(!item.finished && item.step_size == 0, "expected no finished item and no step size (chunk {})", item.chunk);
     if (!self.empty() && self.back().branch == item.branch && self.back().keys == item.keys)
       self.back().rows += count;
     else

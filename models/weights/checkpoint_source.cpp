@@ -27,6 +27,14 @@ std::vector<int64_t> CheckpointSource::shape(const std::string& name) const {
 }
 
 at::Tensor CheckpointSource::take(const std::string& name, const std::vector<int64_t>& shape) {
+  return take_as(dtype_, name, shape);
+}
+
+at::Tensor CheckpointSource::take_float32(const std::string& name, const std::vector<int64_t>& shape) {
+  return take_as(at::kFloat, name, shape);
+}
+
+at::Tensor CheckpointSource::take_as(at::ScalarType dtype, const std::string& name, const std::vector<int64_t>& shape) {
   const std::string stored = find(name);
   const TensorInfo& info = checkpoint_.info(stored);
   if (info.shape != shape) {
@@ -35,7 +43,7 @@ at::Tensor CheckpointSource::take(const std::string& name, const std::vector<int
   }
   taken_.insert(stored);
   const at::Tensor tensor = checkpoint_.tensor(stored);
-  return tensor.to(device_, c10::isFloatingType(info.dtype) ? dtype_ : info.dtype);
+  return tensor.to(device_, c10::isFloatingType(info.dtype) ? dtype : info.dtype);
 }
 
 std::vector<std::string> CheckpointSource::unused() const {

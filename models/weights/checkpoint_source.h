@@ -23,6 +23,7 @@ class CheckpointSource : public WeightSource {
   bool has(const std::string& name) const override;
   std::vector<int64_t> shape(const std::string& name) const override;
   at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) override;
+  at::Tensor take_float32(const std::string& name, const std::vector<int64_t>& shape) override;
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
   // Stored names that nobody took; repacked checkpoints carry such extras, so they are worth a log line, no error.
@@ -31,6 +32,7 @@ class CheckpointSource : public WeightSource {
  private:
   // The stored name; Error (bad_file) where the checkpoint lacks it.
   std::string find(const std::string& name) const;
+  at::Tensor take_as(at::ScalarType dtype, const std::string& name, const std::vector<int64_t>& shape);
 
   Checkpoint checkpoint_;
   Translator translate_;

@@ -24,6 +24,11 @@ class WeightSource {
 
   // The tensor on the source's device in the source's dtype, after checking its shape.
   virtual at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) = 0;
+
+  // The same in float32 whatever the source's dtype, from the stored values.
+  virtual at::Tensor take_float32(const std::string& name, const std::vector<int64_t>& shape) {
+    return take(name, shape).to(at::kFloat);
+  }
 };
 
 }  // namespace longtake

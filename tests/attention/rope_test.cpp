@@ -1,10 +1,14 @@
 #include "attention/rope.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cos.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/sin.h>
 #include <ATen/ops/view_as_real.h>
 
+#include "base/error.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 
@@ -37,5 +41,21 @@ TEST_CASE("rotation keeps norms, leaves position zero alone and depends on dista
     const double near = (at_frame(q, 1) * at_frame(k, 0)).sum().item<double>();
     const double far = (at_frame(q, 3) * at_frame(k, 2)).sum().item<double>();
     CHECK(std::abs(near - far) < 1e-4);
+  }
+}
+
+TEST_CASE("halves rotate against each other and the channels behind them stay") {
+  for (const auto& device : test_devices()) {
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+    const at::Tensor x = at::randn({2, 3, 8}, options), angle = at::randn({2, 3}, options);
+    const at::Tensor out = apply_rope_halves(x, at::cat({at::sin(angle), at::cos(angle)}, 1));
+    for (int64_t token = 0; token < 2; ++token)
+      for (int64_t c = 0; c < 3; ++c) {
+        const double a = angle[token][c].item<double>(), first = x[token][1][c].item<double>(), second = x[token][1][c + 3].item<double>();
+        CHECK(std::abs(out[token][1][c].item<double>() - (first * std::cos(a) - second * std::sin(a))) < 1e-6);
+        CHECK(std::abs(out[token][1][c + 3].item<double>() - (second * std::cos(a) + first * std::sin(a))) < 1e-6);
+      }
+    CHECK(at::equal(out.narrow(2, 6, 2), x.narrow(2, 6, 2)));
+    CHECK_THROWS_AS(apply_rope_halves(x, at::randn({2, 10}, options)), Error);
   }
 }

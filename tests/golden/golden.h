@@ -18,16 +18,18 @@
 
 namespace longtake::golden {
 
-// LONGTAKE_GOLDEN/skyreels, or empty where the variable is unset or the folder is not there.
-inline std::filesystem::path skyreels() {
+// A folder of LONGTAKE_GOLDEN, or empty where the variable is unset or the folder is not there.
+inline std::filesystem::path folder(const std::string& name) {
   const char* root = std::getenv("LONGTAKE_GOLDEN");
   if (!root) return {};
-  const auto folder = std::filesystem::path(root) / "skyreels";
-  return std::filesystem::is_directory(folder) ? folder : std::filesystem::path();
+  const auto path = std::filesystem::path(root) / name;
+  return std::filesystem::is_directory(path) ? path : std::filesystem::path();
 }
+inline std::filesystem::path skyreels() { return folder("skyreels"); }
+inline std::filesystem::path magi() { return folder("magi"); }
 
 #define LONGTAKE_GOLDEN_OR_SKIP(root) \
-  if ((root).empty()) LONGTAKE_SKIP("LONGTAKE_GOLDEN is unset or has no folder skyreels: golden tests skipped")
+  if ((root).empty()) LONGTAKE_SKIP("LONGTAKE_GOLDEN is unset or lacks this model's folder: golden tests skipped")
 
 // What a comparison runs on, and how far it may be off there.
 struct Target {
@@ -48,8 +50,11 @@ inline CheckpointSource source_of(const std::filesystem::path& file, const Targe
 
 // Largest absolute difference over the largest absolute reference value; infinite for shapes that differ or NaN.
 double relative_error(const at::Tensor& value, const at::Tensor& reference);
+// The norm of the difference over the norm of the reference; infinite likewise.
+double norm_error(const at::Tensor& value, const at::Tensor& reference);
 
 // Prints "name: error e, tolerance t (p % used)" and returns whether e <= t.
 bool within(const std::string& name, const at::Tensor& value, const at::Tensor& reference, double tolerance);
+bool within_norm(const std::string& name, const at::Tensor& value, const at::Tensor& reference, double tolerance);
 
 }  // namespace longtake::golden

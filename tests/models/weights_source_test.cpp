@@ -42,6 +42,14 @@ TEST_CASE("checkpoint source: names, shapes and dtypes") {
   CHECK_THROWS_WITH(wide.shape("q"), ContainsSubstring("lacks the tensor"));
   CHECK_THROWS_AS(wide.take("q", {1}), Error);
 
+  // float32 from what is stored, not from the source's dtype.
+  const auto fine = folder / "fine.safetensors";
+  save_safetensors(fine, {{"w", at::randn({4})}});
+  CheckpointSource coarse(Checkpoint::open(fine), nullptr, at::kCPU, at::kBFloat16);
+  CHECK(at::equal(coarse.take_float32("w", {4}), coarse.checkpoint().tensor("w")));
+  CHECK_FALSE(at::equal(coarse.take("w", {4}).to(at::kFloat), coarse.checkpoint().tensor("w")));
+  CHECK_THROWS_WITH(coarse.take_float32("w", {5}), ContainsSubstring("expected was [5]"));
+
   CheckpointSource plain(Checkpoint::open(path), nullptr, at::kCPU, at::kFloat);
   CHECK(plain.has("new.w"));
 }

@@ -1,0 +1,201 @@
+#include "models/magi/transformer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tanh.h>
+
+#include "attention/rope.h"
+#include "base/error.h"
+#include "models/magi/rope.h"
+#include "models/ops/norm.h"
+
+namespace longtake::magi {
+namespace {
+
+// The features of self and cross attention go alternately into the layer that joins them: 8 runs of each, whatever the
+// number of heads (spec 2.6).
+constexpr int64_t kInterleave = 8;
+
+// The scope of a layer's tensors.
+constexpr const char* kLayerName = "videodit_blocks.layers.{}.";
+
+void refuse_fp8(const WeightSource& source, int64_t layers) {
+  for (int64_t i = 0; i < layers; ++i)
+    for (const char* name :
+         {"self_attention.linear_qkv.q", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2"}) {
+      const std::string linear = fmt::format(kLayerName, i) + name;
+      if (source.has(linear + ".weight_scale"))
+        fail_file(
+            "{} is quantised to fp8, which longtake does not run for MAGI-1; use the checkpoint that is not quantised "
+            "(inference_weight or inference_weight.distill)",
+            linear);
+    }
+}
+
+Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
+  return {source.take(name + ".weight", {out, in}), {}};
+}
+
+}  // namespace
+
+at::Tensor Transformer::Norm::operator()(const at::Tensor& x, double eps) const {
+  return layer_norm(x, gain, bias, eps);
+}
+
+Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) const {
+  const ModelConfig& c = config_;
+  const int64_t D = c.dim, kv = c.kv_heads * c.head_width;
+  const std::string scope = fmt::format(kLayerName, index), attention = scope + "self_attention.";
+  const auto plain_norm = [&](const std::string& name) {
+    return Norm{source.take(name + ".weight", {D}), source.take(name + ".bias", {D})};
+  };
+  const double one = c.norm_plus_one ? 1 : 0;
+  // Gains of these are stored less 1. Those of the text side keep the working dtype, their sum included.
+  const auto norm = [&](const std::string& name, int64_t width) {
+    return Norm{source.take_float32(name + ".weight", {width}) + one, source.take_float32(name + ".bias", {width})};
+  };
+  const auto text_norm = [&](const std::string& name) {
+    return Norm{source.take(name + ".weight", {c.head_width}) + one, source.take(name + ".bias", {c.head_width})};
+  };
+  Layer l;
+  l.ada = take_linear(source, scope + "ada_modulate_layer.proj.0", 2 * D, c.condition_dim);
+  l.ada.bias = source.take(scope + "ada_modulate_layer.proj.0.bias", {2 * D});
+  l.norm = plain_norm(attention + "linear_qkv.layer_norm");
+  l.q = take_linear(source, attention + "linear_qkv.q", D, D);
+  l.k = take_linear(source, attention + "linear_qkv.k", kv, D);
+  l.v = take_linear(source, attention + "linear_qkv.v", kv, D);
+  l.text_q = take_linear(source, attention + "linear_qkv.qx", D, D);
+  l.text_kv = take_linear(source, attention + "linear_kv_xattn", 2 * kv, D);
+  l.q_norm = norm(attention + "q_layernorm", c.head_width);
+  l.k_norm = norm(attention + "k_layernorm", c.head_width);
+  l.text_q_norm = text_norm(attention + "q_layernorm_xattn");
+  l.text_k_norm = text_norm(attention + "k_layernorm_xattn");
+  l.out = take_linear(source, attention + "linear_proj", D, 2 * D);
+  l.attention_post = norm(scope + "self_attn_post_norm", D);
+  l.mlp_norm = plain_norm(scope + "mlp.layer_norm");
+  l.mlp_in = take_linear(source, scope + "mlp.linear_fc1", c.ffn_dim * (c.gated_mlp ? 2 : 1), D);
+  l.mlp_out = take_linear(source, scope + "mlp.linear_fc2", D, c.ffn_dim);
+  l.mlp_post = norm(scope + "mlp_post_norm", D);
+  return l;
+}
+
+Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool distilled)
+    : config_(config), distilled_(distilled) {
+  const ModelConfig& c = config_;
+  refuse_fp8(source, c.layers);
+  if (source.has(fmt::format(kLayerName, c.layers) + "self_attention.linear_qkv.q.weight"))
+    fail_file("the checkpoint has more than the {} layers that num_layers says; is this the config of another model?",
+              c.layers);
+  patch_.weight = source.take_float32("x_embedder.weight", {c.dim, c.in_channels, 1, 2, 2}).reshape({c.dim, -1});
+  null_caption_ = source.take_float32("y_embedder.null_caption_embedding", {c.caption_length, c.caption_dim});
+  text_in_ = {source.take_float32("y_embedder.y_proj_xattn.0.weight", {c.dim, c.caption_dim}),
+              source.take_float32("y_embedder.y_proj_xattn.0.bias", {c.dim})};
+  bands_ = source.take_float32("rope.bands", {c.head_width / 8});
+  for (int64_t i = 0; i < c.layers; ++i) layers_.push_back(take_layer(source, i));
+  dtype_ = layers_.front().q.weight.scalar_type();
+  condition_ = Condition(source, c, null_caption_, dtype_);
+  const double one = c.norm_plus_one ? 1 : 0;
+  final_norm_ = {source.take_float32("videodit_blocks.final_layernorm.weight", {c.dim}) + one,
+                 source.take_float32("videodit_blocks.final_layernorm.bias", {c.dim})};
+  head_.weight = source.take_float32("final_linear.linear.weight", {4 * c.out_channels, c.dim});
+}
+
+at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
+  LONGTAKE_CHECK(latents.dim() == 4 && latents.size(0) == config_.latent_channels() && latents.size(2) % 2 == 0 &&
+                     latents.size(3) % 2 == 0,
+                 "expected latents [C={}, F, even h, even w], found {} dimensions and {} channels",
+                 config_.latent_channels(), latents.dim(), latents.size(0));
+  const int64_t F = latents.size(1), gh = latents.size(2) / 2, gw = latents.size(3) / 2;
+  at::Tensor x = latents.to(at::kFloat) * config_.x_rescale_factor;
+  if (config_.half_channel_vae) x = at::cat({x, x});
+  // Feature order of a patch is (channel, dy, dx): the layout of the convolution's weight.
+  const at::Tensor patches = x.reshape({config_.in_channels, F, gh, 2, gw, 2})
+                                 .permute({1, 2, 4, 0, 3, 5})
+                                 .reshape({F * gh * gw, config_.in_channels * 4});
+  return patch_(patches).to(dtype_);
+}
+
+at::Tensor Transformer::rotations(int64_t first_frame, int64_t frames, int64_t grid_h, int64_t grid_w) const {
+  return rope_table(bands_, first_frame, frames, grid_h, grid_w);
+}
+
+at::Tensor Transformer::text_embed(const at::Tensor& caption) const { return at::silu(text_in_(caption)).to(dtype_); }
+
+at::Tensor Transformer::split_heads(const at::Tensor& x) const { return x.view({x.size(0), -1, config_.head_width}); }
+
+std::pair<at::Tensor, at::Tensor> Transformer::text_kv(int64_t layer, const at::Tensor& text) const {
+  const Layer& l = layers_.at(layer);
+  const at::Tensor kv = l.text_kv(text).view({text.size(0), config_.kv_heads, 2 * config_.head_width});
+  return {l.text_k_norm(kv.narrow(2, 0, config_.head_width), config_.eps).to(dtype_),
+          kv.narrow(2, config_.head_width, config_.head_width)};
+}
+
+at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const {
+  return layers_.at(layer).ada(at::silu(condition));
+}
+
+at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::Tensor& condition,
+                              const std::vector<int64_t>& rows, const at::Tensor& rotations,
+                              const SelfAttention& self_attention, const CrossAttention& cross_attention) const {
+  const Layer& l = layers_.at(layer);
+  const ModelConfig& c = config_;
+  const int64_t n = x_in.size(0);
+  const at::Tensor gates = at::tanh(this->gates(layer, condition).to(at::kFloat)).to(dtype_).to(at::kFloat);
+  const FrameModulation m(gates.view({-1, 2, c.dim}), rows);
+
+  const at::Tensor z = l.norm(x_in, c.eps).to(dtype_);
+  const at::Tensor q = apply_rope_halves(l.q_norm(split_heads(l.q(z)), c.eps), rotations).to(dtype_);
+  const at::Tensor k = apply_rope_halves(l.k_norm(split_heads(l.k(z)), c.eps), rotations).to(dtype_);
+  const at::Tensor seen = self_attention(q, k, split_heads(l.v(z)));
+  const at::Tensor read = cross_attention(l.text_q_norm(split_heads(l.text_q(z)), c.eps).to(dtype_));
+  const auto runs = [&](const at::Tensor& a) { return a.reshape({n, kInterleave, c.dim / kInterleave}); };
+  const at::Tensor joined = at::stack({runs(seen), runs(read)}, 2).view({n, 2 * c.dim});
+
+  // The gates come before the norms: their size is undone there, their sign and their shape over the channels stay.
+  at::Tensor x = x_in.to(at::kFloat);
+  x = (l.attention_post(m.gate(l.out.in_float32(joined), 0), c.eps) + x).to(dtype_);
+
+  at::Tensor h = l.mlp_in(l.mlp_norm(x, c.eps).to(dtype_));
+  if (c.gated_mlp) {
+    const at::Tensor f = h.to(at::kFloat);
+    h = (at::silu(f.narrow(1, 0, c.ffn_dim)) * f.narrow(1, c.ffn_dim, c.ffn_dim)).to(dtype_);
+  } else {
+    h = at::gelu(h);
+  }
+  return (l.mlp_post(m.gate(l.mlp_out(h), 1), c.eps) + x.to(at::kFloat)).to(dtype_);
+}
+
+at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t grid_w) const {
+  const int64_t plane = grid_h * grid_w, C = config_.out_channels;
+  LONGTAKE_CHECK(hidden.dim() == 2 && hidden.size(0) % plane == 0, "expected frames of {} tokens, found {}", plane,
+                 hidden.size(0));
+  const int64_t F = hidden.size(0) / plane;
+  const at::Tensor out = head_(final_norm_(hidden, config_.eps));
+  // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
+  const at::Tensor video =
+      out.view({F, grid_h, grid_w, 2, 2, C}).permute({5, 0, 1, 3, 2, 4}).reshape({C, F, 2 * grid_h, 2 * grid_w});
+  return video.narrow(0, 0, config_.latent_channels()) / config_.x_rescale_factor;
+}
+
+int64_t Transformer::weight_bytes() const {
+  int64_t bytes = condition_.weight_bytes();
+  const auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
+  const auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
+  const auto add_norm = [&](const Norm& n) { add(n.gain), add(n.bias); };
+  for (const Linear* l : {&patch_, &text_in_, &head_}) add_linear(*l);
+  add(null_caption_), add(bands_), add_norm(final_norm_);
+  for (const Layer& layer : layers_) {
+    for (const Linear* l : {&layer.ada, &layer.q, &layer.k, &layer.v, &layer.text_q, &layer.text_kv, &layer.out,
+                            &layer.mlp_in, &layer.mlp_out})
+      add_linear(*l);
+    for (const Norm* n : {&layer.norm, &layer.q_norm, &layer.k_norm, &layer.text_q_norm, &layer.text_k_norm,
+                          &layer.attention_post, &layer.mlp_norm, &layer.mlp_post})
+      add_norm(*n);
+  }
+  return bytes;
+}
+
+}  // namespace longtake::magi
