@@ -85,7 +85,7 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
     for (size_t j = 0; j < i; ++j)
       LONGTAKE_CHECK(items[j].branch != item.branch || items[j].chunk != item.chunk,
                      "expected chunk {} once in branch {}", item.chunk, item.branch);
-    const at::Tensor positions = rotations_.narrow(0, start, frames * plane);
+    const at::Tensor positions = rotations_.narrow(0, geometry_.position(item.chunk), frames * plane);
     if (item.tokens.is_all()) {
       x.push_back(inputs[i]);
       rotations.push_back(positions);
