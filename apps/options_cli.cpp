@@ -12,8 +12,17 @@
 
 namespace longtake {
 
+namespace {
+
+std::string help_of(const OptionInfo& info) {
+  const std::string notes = option_notes(info);
+  return notes.empty() ? info.help : fmt::format("{} [{}]", info.help, notes);
+}
+
+}  // namespace
+
 CLI::Option* add_option_flag(CLI::App& verb, const OptionInfo& info, std::shared_ptr<std::vector<OptionAssignment>> flags) {
-  const std::string help = fmt::format("{} [{}]", info.help, option_notes(info));
+  const std::string help = help_of(info);
   const auto take = [flags = std::move(flags), &info](const std::string& value) {
     if (info.kind == OptionKind::timeline && !value.empty())
       flags->push_back({info.key, read_text_file(value), value});  // the file's text is the value
@@ -72,7 +81,7 @@ void add_model_config(CLI::App& verb, const std::shared_ptr<GivenOptions>& given
   const OptionInfo& info = *find_option("model");
   verb.add_option_function<std::string>(
           info.flags + ",--model-config", [given](const std::string& name) { given->flags.push_back({"model", name, "--model-config"}); },
-          fmt::format("{} [{}]", info.help, option_notes(info)))
+          help_of(info))
       ->type_name(info.value_name);
 }
 
