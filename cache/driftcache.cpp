@@ -19,11 +19,11 @@ std::vector<SettingKey> DriftCacheSettings::keys() {
           whole_key("warmup", warmup, 1, 1000, "the last of the first steps that are always computed, counted from 0"),
           choice_key<DriftUnit>("unit", unit, {{"chunk", DriftUnit::chunk}, {"column", DriftUnit::column}, {"token", DriftUnit::token}},
                                 "what is recomputed together, by its mean drift: a column is one place in all frames of the chunk"),
-          number_key("min_ratio", min_ratio, 0, 1, "with a smaller share of tokens to recompute, none is"),
+          number_key("min_ratio", min_ratio, 0, 1, "columns and tokens: with a smaller share to recompute, none is"),
           toggle_key("last_step", last_step, "the last step is always computed"),
           choice_key<Rest>("rest", rest, {{"predict", Rest::predict}, {"reuse", Rest::reuse}},
                            "what becomes of the tokens that are not recomputed"),
-          number_key("clip", clip, 0, 100, "a prediction moves a residual by at most this many times its last measured change")};
+          number_key("clip", clip, 0, 100, "predict: it moves a residual by at most this many times its last measured change")};
 }
 
 bool DriftCache::forced(const StepContext& context) const {
