@@ -44,7 +44,7 @@ const std::vector<PolicyEntry>& registry() {
       motioncache_entry(entry<MotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer. slow and fast are "
                                                                   "as published and reuse residuals, own predicts them")),
       entry<PredictSettings>("predict", "as motioncache, but residuals are predicted where it would reuse them"),
-      entry<DriftCacheSettings>("driftcache", "tokens reuse their residual until it has drifted too far, by what they were seen to change")};
+      entry<DriftCacheSettings>("driftcache", "residuals are predicted until they have drifted too far, by what they were seen to change")};
   return entries;
 }
 
