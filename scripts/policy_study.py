@@ -95,11 +95,24 @@ def with_all_policies(runs):
 
 def table(runs, groups):
     headings = [h for h, (group, _, _) in COLUMNS.items() if set(group.split()) & set(groups.split())]
-    lines = ["| policy | clips | " + " | ".join(headings) + " |", "|---|--:|" + "--:|" * len(headings)]
-    for policy in dict.fromkeys(run["policy"] for run in runs):
+    policies = list(dict.fromkeys(run["policy"] for run in runs))
+    based = {p: next((b for b in policies if p.startswith(b + ",")), None) for p in policies} if "closeness" in groups.split() else {}
+    last = ["PSNR over that without its last setting"] if any(based.values()) else []
+    lines = ["| policy | clips | " + " | ".join(headings + last) + " |", "|---|--:|" + "--:|" * len(headings + last)]
+    for policy in policies:
         own = [run for run in runs if run["policy"] == policy]
-        lines.append(f"| `{policy}` | {len(own)} | " + " | ".join(cell(own, *COLUMNS[h][1:]) for h in headings) + " |")
+        cells = [cell(own, *COLUMNS[h][1:]) for h in headings]
+        if last:
+            cells.append(gain(runs, policy, based[policy]))
+        lines.append(f"| `{policy}` | {len(own)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def gain(runs, policy, base):
+    """Differences of the same clips: far surer than the difference of two means."""
+    value = COLUMNS["PSNR"][1]
+    of = {(run["prompt"], run["seed"]): value(run) for run in runs if run["policy"] == base}
+    return cell([run for run in runs if run["policy"] == policy], lambda r: value(r) - of[r["prompt"], r["seed"]], "{:+.2f} dB")
 
 
 def main():
