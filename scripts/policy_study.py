@@ -28,10 +28,10 @@ STUDIES = {
     "policies": ([REUSE, "flowcache:threshold=0.1", "teacache:base=causal,threshold=0.07", PREDICT, PREDICT + ",phase1=1000", "driftcache"],
                  "cost closeness following", {}),
     "variants": (variants(REUSE) + variants(PREDICT), "cost closeness following", {}),
-    "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05", "merge:d=0.2")],
+    "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05")],
            "cost pooled following", {"--steps": "30"}),
     # five windows: 97 frames and four times 80 more
-    "seams": (["causal@history=carry"], "seams following", {"--steps": "30", "--frames": "417"}),
+    "seams": (["causal@history=carry"], "seams following", {"--steps": "20", "--frames": "417"}),
 }
 COMMON = {"--seed": "5", "--seeds": "2", "--guidance": "4", "--side-by-side": "none", "--baselines": "causal"}
 
