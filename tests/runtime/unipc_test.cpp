@@ -151,7 +151,7 @@ TEST_CASE("guidance and the steps of several chunks at once give the bits of pla
           std::vector<longtake::GuidedChunk> ours, theirs;
           for (int c = 0; c < kChunks; ++c) {
             if (row < c % 3 || row - c % 3 >= kSteps) continue;  // chunks stand at different steps
-            const at::IntArrayRef sizes{shape.channels, shape.frames, shape.height, shape.width};
+            const std::vector<int64_t> sizes{shape.channels, shape.frames, shape.height, shape.width};
             const at::Tensor cond = at::randn(sizes, floats), uncond = guided ? at::randn(sizes, floats) : at::Tensor();
             ours.push_back({&states[c], cond, uncond, got.narrow(1, c * shape.frames, shape.frames)});
             theirs.push_back({&plain[c], cond, uncond, want.narrow(1, c * shape.frames, shape.frames)});
