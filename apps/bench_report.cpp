@@ -74,6 +74,7 @@ std::string to_text(const BenchResult& r) {
   out += fmt::format("peak memory ({}): denoise {}", r.memory_meaning, memory(r.denoise_peak_bytes));
   if (r.decode_seconds) out += fmt::format(", decode {}", memory(r.decode_peak_bytes));
   out += fmt::format("; host {}\n", memory(r.host_peak_bytes));
+  if (r.profile) out += to_text(*r.profile, r.ceilings);
   return out;
 }
 
@@ -128,7 +129,8 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
           {"decode_peak_bytes", known(r.decode_peak_bytes)},
           {"host_peak_bytes", known(r.host_peak_bytes)},
           {"by_chunks", groups},
-          {"rows", rows}};
+          {"rows", rows},
+          {"profile", r.profile ? to_json(*r.profile, r.ceilings) : nlohmann::ordered_json()}};
 }
 
 }  // namespace longtake

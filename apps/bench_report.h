@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/row_profile.h"
 #include "runtime/run_stats.h"
 
 namespace longtake {
@@ -35,6 +36,8 @@ struct BenchResult {
   std::optional<double> decode_seconds;                                        // none where the run was stopped early
   int64_t denoise_peak_bytes = 0, decode_peak_bytes = 0, host_peak_bytes = 0;  // 0 where the system does not tell
   std::string memory_meaning;
+  std::optional<RowProfile> profile;  // of the row that was asked for
+  Ceilings ceilings;                  // where there is a profile
 
   bool stopped() const { return static_cast<int>(rows.size()) < rows_planned; }
   double denoise_seconds() const;
