@@ -146,8 +146,8 @@ TEST_CASE("MAGI-1: spent and saved FLOPs add up to those of causal") {
     INFO(policy);
     const Output some = video.run(policy);
     const WorkCount total = some.stats.total();
-    CHECK(total.recomputed + total.reused == all.recomputed);
-    CHECK(total.reused > 0);
+    CHECK(total.recomputed + total.reused + total.predicted == all.recomputed);
+    CHECK((policy.find("predict") == std::string::npos ? total.reused : total.predicted) > 0);
     CHECK(total.recomputed > 0);
     CHECK(std::abs(total.flops + total.flops_saved - all.flops) < 1e-6 * all.flops);
     int64_t recomputed = 0;
@@ -246,6 +246,15 @@ TEST_CASE("MAGI-1: a reused chunk goes on along its last velocity, in parity mod
     CHECK(largest(out.latents - (after[last] + moved * times)) < 1e-4);
     CHECK(out.stats.total().reused == (7 - last) * out.decisions[0].tokens);
   }
+}
+
+TEST_CASE("MAGI-1: base=none keeps the clean passes and copies") {
+  const TinyVideo video(true);
+  const Output none = video.run("none");
+  const Output kept = video.run("flowcache:base=none,threshold=0");
+  CHECK(at::equal(kept.latents, none.latents));
+  CHECK(kept.stats.total().flops == none.stats.total().flops);
+  CHECK(video.run("flowcache:base=none,warmup=0,threshold=0.05").stats.total().reused > 0);
 }
 
 TEST_CASE("MAGI-1: a list of all tokens is the whole chunk, bit for bit") {
