@@ -41,8 +41,8 @@ struct TinyVideo {
   bool parity = false;
   DenoiseHooks hooks;
 
-  explicit TinyVideo(bool distilled, int chunks = 5)
-      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled)) {
+  explicit TinyVideo(bool distilled, int chunks = 5, at::ScalarType dtype = at::kFloat)
+      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled, dtype)) {
     config.model = test::tiny_magi_config();
     config.engine.distilled = distilled;
     config.engine.nearly_clean_threshold = 0.3;
@@ -178,7 +178,9 @@ TEST_CASE("MAGI-1: runs go on behind any row to the same bits") {
     const State broken(tensors, "test");
     CHECK_THAT(refused([&] { video.run(policy, &broken); }), ContainsSubstring("row 1000"));
   };
-  TinyVideo base(false, 3), distilled(true, 3);
+  TinyVideo base(false, 3), distilled(true, 3), bf16(true, 3, at::kBFloat16);
+  check(bf16, "none");
+  check(bf16, kSaving[2]);
   check(base, "none");
   check(base, "flowcache:warmup=0,threshold=0.05");
   check(distilled, "none");
@@ -301,6 +303,14 @@ TEST_CASE("MAGI-1: a chunk's prompt changes that chunk and later ones") {
   const at::Tensor two = video.run("none").latents;
   CHECK(at::allclose(two.narrow(1, 0, 4), one.narrow(1, 0, 4), 1e-4, 1e-5));
   CHECK(largest(two.narrow(1, 4, 2) - one.narrow(1, 4, 2)) > 1e-3);
+}
+
+TEST_CASE("MAGI-1: help lists the policies on latents with their own keys") {
+  const std::string text = describe_policies(PolicyFamily::latent);
+  for (const std::string word : {"none", "causal", "teacache", "flowcache", "motioncache", "chunk_steps", "base"})
+    CHECK_THAT(text, ContainsSubstring(word));
+  for (const std::string word : {"driftcache", "phase1", "distance of", "calibrate"})
+    CHECK(text.find(word) == std::string::npos);
 }
 
 TEST_CASE("MAGI-1: what a run refuses") {
