@@ -180,6 +180,7 @@ TEST_CASE("MotionCache on MAGI-1 stays nearer to causal than its fork", "[golden
     fmt::print("  {:<50} recomputed {:4.1f} %, {:.4f} from causal\n", name, 100 * result.second, error);
     return error;
   };
+  distance("none", run("none", false));
   for (const std::string threshold : {"0.0065", "0.015", "0.03"}) {
     const std::string text = fmt::format("motioncache:threshold={0},token_threshold={0}", threshold);
     const double as_fork = distance(threshold + ", as the fork", run(text, true));
