@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "models/ops/patches.h"
 #include "runtime/magi_policies.h"
 #include "runtime/magi_texts.h"
 #include "tests/catch.h"
@@ -247,6 +248,56 @@ TEST_CASE("MAGI-1: a reused chunk goes on along its last velocity, in parity mod
     const double times = displacement ? 7 - last : (t[8] - t[last + 1]) / (t[last + 1] - t[last]);
     CHECK(largest(out.latents - (after[last] + moved * times)) < 1e-4);
     CHECK(out.stats.total().reused == (7 - last) * out.decisions[0].tokens);
+  }
+}
+
+namespace {
+
+// Remembers what it is shown: (chunk, step) -> embedded latents, and what was observed after the row.
+class Watching final : public CachePolicy {
+ public:
+  std::map<std::pair<int, int>, at::Tensor> inputs, observed;
+  int prefix_chunks = 0;
+
+  void input(const StepContext& context, const at::Tensor& embedded) override {
+    CHECK(embedded.sizes() == at::IntArrayRef({2, 6, 64}));
+    inputs[{context.chunk, context.step}] = embedded;
+  }
+  std::vector<Decision> decide(const StepContext& context) override {
+    CHECK(inputs.contains({context.chunk, context.step}));
+    return {{}};
+  }
+  void observe(const StepContext& context, int, const at::Tensor& latents) override {
+    CHECK(latents.sizes() == at::IntArrayRef({2, 6, 16}));
+    prefix_chunks += context.prefix;
+    observed[{context.chunk, context.step}] = latents.clone();
+  }
+  int residuals() const override { return 0; }
+  std::string preview(int steps) const override { return std::string(steps, 'F'); }
+};
+
+}  // namespace
+
+TEST_CASE("MAGI-1: policies see embedded latents before a row, and after it what they will be when clean") {
+  TinyVideo video(true, 2);
+  video.prefix = at::randn({4, 2, 6, 4});
+  std::vector<at::Tensor> after;
+  video.hooks.on_row_end = [&](const RowEnd& end) { after.push_back(end.latents.clone()); };
+  const auto rows_of = [](const at::Tensor& latents, int chunk) {
+    return patch_rows(latents.narrow(1, 2 * chunk, 2)).view({2, 6, 16});
+  };
+  for (const bool noisy : {false, true}) {
+    after.clear();
+    magi::VideoSettings settings = video.settings();
+    settings.quirks.noisy_motion = noisy;
+    Watching policy;
+    const Output out = video.run(policy, settings);
+    CHECK(policy.prefix_chunks == 1);
+    CHECK(at::equal(policy.observed[{0, 8}], rows_of(video.prefix, 0)) == !noisy);
+    // When a chunk's last step is done, nothing is left to go.
+    for (const int chunk : {1, 2}) CHECK(largest(policy.observed[{chunk, 7}] - rows_of(out.latents, chunk)) < 1e-4);
+    CHECK(at::equal(policy.observed[{1, 0}], rows_of(after[1], 1)) == noisy);
+    CHECK(policy.inputs.size() == 16);
   }
 }
 
