@@ -38,10 +38,10 @@ struct LatentMotionCacheSettings {
   double vote_share = 0.7;   // ... when more than this share of them is
 
   // Corrections of the reference (spec 2.3, 2.4, 4); all false in parity mode.
-  bool carry = true;         // what a chunk has gathered when decisions become per token, its tokens begin with
-  bool last_step = true;     // the last step is always computed
-  bool decide_last_row = true;  // the reference decides nothing in a run's last row and repeats the row before it
-  bool compared_first_frame = true;  // frames without a frame before them take over the next one's motion, and do not weigh 1
+  bool carry = true;                 // what a chunk has gathered when decisions become per token, its tokens begin with
+  bool last_step = true;             // the last step is always computed
+  bool decide_last_row = true;       // the reference decides nothing in a run's last row and repeats the row before it
+  bool compared_first_frame = true;  // the video's first frame takes over the second one's motion; in the reference it weighs 1
 
   // The released settings; faster ones were not released, and fast is FlowCache's fast threshold.
   static std::vector<std::pair<std::string, LatentMotionCacheSettings>> presets();

@@ -44,17 +44,22 @@ WindowGeometry video_geometry(const VideoSize& size, int64_t latent_height, int6
 
 // Denoises a video and returns its latents [C, F, h, w] float32 on `device`, given frames included, each chunk as it
 // was handed out.
-//   backbone  of video_geometry(), with the branches of guidance_branches() (VideoTexts in runtime/magi_texts.h makes
-//   them) policy    of one branch: what it decides for a chunk holds for all branches of guidance. Base models compute
-//   all or
-//             none of a chunk. It sees window 0, the embedded latents before each row, and after it, as "hidden state",
-//             the latents that the velocity points to, patch by patch [frames, plane, C*4] (prefix chunks: the given
-//             latents)
-//   prefix    [C, P, h, w]: the given latents, P = settings.size.prefix_frames; undefined for none
-//   noise     latents(0, [C, F, h, w]) is what the video starts from
-//   hooks     finished chunks come in RowEnd::finished: RowEnd::latents then holds them, and what of them is new is
-//             settings.size.emitted(chunk). on_hidden is not called.
-//   resume    a state that RowEnd::state gave in an equal run: the run goes on behind that row, to the same bits
+//
+// backbone: of video_geometry(), with the branches of guidance_branches() (runtime/magi_texts.h makes them).
+//
+// policy: of one branch, since what it decides for a chunk holds for all branches of guidance; base models compute all
+// or none of a chunk. It sees window 0; before a row the embedded latents of its chunks; and after it, as "hidden
+// state", the latents that the velocity points to, by patch [frames, plane, C*4] (of prefix chunks the given ones).
+//
+// prefix [C, P, h, w]: the given latents, P = settings.size.prefix_frames; undefined for none.
+//
+// noise: latents(0, [C, F, h, w]) is what the video starts from.
+//
+// hooks: finished chunks come in RowEnd::finished; RowEnd::latents then holds them, and what of them is new is
+// settings.size.emitted(chunk).
+//
+// resume: a state that RowEnd::state gave in an equal run, which goes on behind that row, to the same bits.
+//
 // Errors: numerical (a velocity that is not finite), bad_file (a state of another run).
 at::Tensor denoise_video(const Backbone& backbone, CachePolicy& policy, const VideoSettings& settings,
                          const at::Tensor& prefix, NoiseSource& noise, const at::Device& device, RunStats& stats,
