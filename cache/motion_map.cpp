@@ -9,7 +9,7 @@ namespace longtake {
 at::Tensor MotionMap::measure(const StepContext& context, int branch, const at::Tensor& hidden) {
   const auto known = last_frame_.find({context.chunk - 1, branch});
   const at::Tensor before = context.chunk > 0 && known != last_frame_.end() ? known->second : at::Tensor();
-  const at::Tensor motion = motion_rows(hidden, before, context.chunk == 0);
+  const at::Tensor motion = motion_rows(hidden, before, context.chunk == 0, measure_);
   remember(context, branch, hidden);
   return motion;
 }

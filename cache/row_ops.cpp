@@ -52,9 +52,10 @@ bool aligned(std::initializer_list<at::Tensor> tensors) {
   });
 }
 
-// mean|to - from| / (mean|from| + eps) over the hidden dimension: how far a token changed between two frames.
-at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
-  return at::mean(at::abs(to - from), -1) / (at::mean(at::abs(from), -1) + 1e-8);
+// How far tokens changed between two frames, over the hidden dimension.
+at::Tensor change(const at::Tensor& from, const at::Tensor& to, MotionMeasure measure) {
+  const at::Tensor moved = at::mean(at::abs(to - from), -1);
+  return measure == MotionMeasure::absolute ? moved : moved / (at::mean(at::abs(from), -1) + 1e-8);
 }
 
 at::Tensor predicted(const at::Tensor& embedded, const CachedRows& c, const RowMerge& m) {
@@ -96,12 +97,12 @@ at::Tensor merge_rows(const at::Tensor& embedded, CachedRows& cached, const RowM
   return hidden;
 }
 
-at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second) {
+at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second, MotionMeasure measure) {
   LONGTAKE_CHECK(hidden.dim() == 3 && hidden.size(0) > 0, "expected hidden states [frames, plane, dim], found {} dimensions", hidden.dim());
   const bool same = !before.defined() || (before.scalar_type() == hidden.scalar_type() && before.is_contiguous() && before.sizes() == hidden[0].sizes());
-  if (!cuda::runs_kernels(hidden) || !is_row_dtype(hidden.scalar_type()) || !hidden.is_contiguous() || hidden.size(2) % cuda::kRowStep != 0 || !same ||
-      !aligned({hidden, before}))
-    return reference::motion_rows(hidden, before, repeats_second);
+  if (measure != MotionMeasure::relative || !cuda::runs_kernels(hidden) || !is_row_dtype(hidden.scalar_type()) || !hidden.is_contiguous() ||
+      hidden.size(2) % cuda::kRowStep != 0 || !same || !aligned({hidden, before}))
+    return reference::motion_rows(hidden, before, repeats_second, measure);
   const at::Tensor out = at::empty({hidden.size(0), hidden.size(1)}, hidden.options().dtype(at::kFloat));
   cuda::MotionRows p;
   p.frames = hidden.size(0), p.plane = hidden.size(1), p.width = hidden.size(2), p.type = cuda::float_type(hidden);
@@ -133,14 +134,14 @@ at::Tensor merge_rows(const at::Tensor& embedded, CachedRows& cached, const RowM
   return hidden;
 }
 
-at::Tensor motion_rows(const at::Tensor& hidden_in, const at::Tensor& before, bool repeats_second) {
+at::Tensor motion_rows(const at::Tensor& hidden_in, const at::Tensor& before, bool repeats_second, MotionMeasure measure) {
   const at::Tensor hidden = hidden_in.to(at::kFloat);
   const int64_t frames = hidden.size(0);
   at::Tensor first;
   const at::Tensor later =
-      frames > 1 ? relative_change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
+      frames > 1 ? change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1), measure) : at::Tensor();
   if (before.defined())
-    first = relative_change(before.to(at::kFloat), hidden[0]);
+    first = change(before.to(at::kFloat), hidden[0], measure);
   else if (repeats_second && later.defined())
     first = later[0];
   else

@@ -30,15 +30,18 @@ struct RowMerge {
 // Euclidean distance from what they would have been otherwise, else 0.
 at::Tensor merge_rows(const at::Tensor& embedded, CachedRows& cached, const RowMerge& merge, at::Tensor* distance = nullptr);
 
-// hidden [frames, plane, dim] -> [frames, plane] float32: mean|H_f - H_{f-1}| / (mean|H_{f-1}| + 1e-8) over dim. The first frame is compared
-// with `before` [plane, dim]; without it, it takes over the second frame's values where `repeats_second`, and else, and where there is no
-// second, is 1.
-at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second);
+// H_f of a token in frame f: mean|H_f - H_{f-1}| over its dimensions, as it is or over mean|H_{f-1}| + 1e-8.
+enum class MotionMeasure { relative, absolute };
+
+// hidden [frames, plane, dim] -> [frames, plane] float32: how much each token changed. The first frame is compared with `before`
+// [plane, dim]; without it, it takes over the second frame's values where `repeats_second`, and else, and where there is no second, is 1.
+// `absolute` is plain ATen everywhere: it is asked of latents, whose rows are short.
+at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second, MotionMeasure measure = MotionMeasure::relative);
 
 // The same in plain ATen on any device: what tests compare with.
 namespace reference {
 at::Tensor merge_rows(const at::Tensor& embedded, CachedRows& cached, const RowMerge& merge, at::Tensor* distance = nullptr);
-at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second);
+at::Tensor motion_rows(const at::Tensor& hidden, const at::Tensor& before, bool repeats_second, MotionMeasure measure = MotionMeasure::relative);
 }  // namespace reference
 
 }  // namespace longtake
