@@ -26,6 +26,9 @@ import types
 import unittest.mock
 
 
+STANDARD_SAMPLES = 5  # of a prompt, in VBench's own code
+
+
 class Dummies(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Modules that do nothing, for imports that nothing else provides."""
 
@@ -70,7 +73,7 @@ def jobs_of(script):
             folder = option("--videos_path")
             yield option("--dimension"), unfiltered if "static_filter" in folder else folder, None
         elif words and words[0] == "evaluate":
-            samples = option("--num_of_samples_per_prompt") if "--num_of_samples_per_prompt" in words else 5
+            samples = option("--num_of_samples_per_prompt") if "--num_of_samples_per_prompt" in words else STANDARD_SAMPLES
             yield words[1], os.path.join(videos, words[2]), int(samples)
 
 
@@ -84,9 +87,9 @@ def split_into_clips(folder, names):
 
 
 def match(vbench, long_videos, info, dimension, folder, samples, work):
-    """(names found, messages about missing ones) after VBench's own code."""
-    out, said = os.path.join(work, "out"), io.StringIO()
-    with contextlib.redirect_stdout(said):
+    """Names found after VBench's own code, and how many are missing by prompt."""
+    out = os.path.join(work, "out")
+    with contextlib.redirect_stdout(io.StringIO()):
         if samples is None:
             path = vbench.VBench("cpu", info, out).build_full_info_json(folder, dimension, [dimension])
         else:
@@ -98,9 +101,13 @@ def match(vbench, long_videos, info, dimension, folder, samples, work):
             with unittest.mock.patch.object(long_videos.os, "listdir", order):
                 path = long_videos.VBenchLong("cpu", info, out).build_full_info_json(
                     clips, dimension, [dimension], mode="long_vbench_standard", num_of_samples_per_prompt=samples)
-    found = [os.path.basename(video if samples is None else os.path.dirname(video)) + ("" if samples is None else ".mp4")
-             for entry in json.load(open(path, encoding="utf-8")) for video in entry["video_list"]]
-    return found, [line for line in said.getvalue().splitlines() if "WARNING" in line]
+    found, missing = [], {}
+    for entry in json.load(open(path, encoding="utf-8")):
+        videos = entry["video_list"]
+        found += [os.path.basename(video) if samples is None else os.path.basename(os.path.dirname(video)) + ".mp4" for video in videos]
+        if len(videos) < (samples or STANDARD_SAMPLES):
+            missing[entry["prompt_en"]] = (samples or STANDARD_SAMPLES) - len(videos)
+    return found, missing
 
 
 def main():
@@ -116,11 +123,12 @@ def main():
         for dimension, folder, samples in jobs_of(arguments.script):
             found, missing = match(vbench, long_videos, info, dimension, folder, samples, work)
             used[folder] |= set(found)
-            wanted += len(found) + len(missing)
-            faults += len(missing)
-            print(f"{dimension}: {len(found)} found, {len(missing)} missing in {folder}")
-            for line in missing[:3]:
-                print("  " + line)
+            lacking = sum(missing.values())
+            wanted += len(found) + lacking
+            faults += lacking
+            print(f"{dimension}: {len(found)} found, {lacking} missing in {folder}")
+            for prompt in list(missing)[:3]:
+                print(f"  missing {missing[prompt]} of: {prompt}")
     unused = {folder: set(os.listdir(folder)) - names for folder, names in used.items()}
     for folder, names in unused.items():
         for name in sorted(names)[:3]:
