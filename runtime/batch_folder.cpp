@@ -72,10 +72,13 @@ void write_whole(const fs::path& path, const std::string& bytes) {
 json read_json_object(const fs::path& path, size_t max_bytes) {
   std::ifstream file(path, std::ios::binary);
   if (!file || fs::is_directory(path)) fail_file("{}: cannot be read; is the path right?", path.string());
-  std::string text(max_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > max_bytes) fail_file("{}: more than the {} bytes expected of such a file; is it the right one?", path.string(), max_bytes);
+  std::string text;
+  char part[4096];
+  do {
+    file.read(part, sizeof(part));
+    text.append(part, static_cast<size_t>(file.gcount()));
+    if (text.size() > max_bytes) fail_file("{}: more than the {} bytes expected of such a file; is it the right one?", path.string(), max_bytes);
+  } while (file);
   return parse_strict_json({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, path.string());
 }
 

@@ -70,10 +70,7 @@ class Folder {
 
   const fs::path& path() const { return path_; }
 
-  // Opened, compared with the run, and everything in it read.
-  void use() const {
-    const auto folder = RunFolder::open(path_, RunFolder::Access::read);
-    const RunRecord& record = folder->record();
+  static void compare(const RunRecord& record) {
     check(RunRecord::from_json(record.to_json(), "again").to_json() == record.to_json());
     try {
       OptionSet options;
@@ -82,6 +79,12 @@ class Folder {
     } catch (const Error& error) {
       check(error.code() != ExitCode::internal);
     }
+  }
+
+  // Opened, compared with the run, and everything in it read.
+  void use(bool new_record) const {
+    const auto folder = RunFolder::open(path_, RunFolder::Access::read);
+    if (new_record) compare(folder->record());
     const RunProgressMade made = folder->attach(settings_);
     at::Tensor before;
     for (int w = 0; w < made.windows; ++w) before = folder->latents(w, before);
@@ -102,7 +105,7 @@ class Folder {
     }
     bool taken = false;
     try {
-      use();
+      use(name == "run.json");
       taken = true;
     } catch (const Error& error) {
       check(error.code() == ExitCode::bad_file);

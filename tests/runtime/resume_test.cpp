@@ -365,6 +365,31 @@ TEST_CASE("damaged folders are refused with what is wrong") {
   }
 }
 
+TEST_CASE("chunks of a window that is begun again never leave a gap") {
+  World world;
+  world.settings.plan = plan_windows({.frames = 25, .window_frames = 25, .overlap_frames = 0, .chunk = 1});
+  world.settings.checkpoint_bytes = 0;
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  {
+    const auto run = RunFolder::create(path, some_record());
+    world.run(run.get(), 5);
+  }
+  REQUIRE(fs::exists(path / "chunk_000_002.done"));
+  const auto run = RunFolder::open(path, RunFolder::Access::write);
+  run->attach(world.settings);
+  const at::Tensor first = run->chunk(0, 0), second = run->chunk(0, 1);
+  const auto written = [&](const std::string& name) { return fs::last_write_time(path / name); };
+  const auto before = written("chunk_000_000.done");
+  run->save_chunk(0, 0, first);
+  CHECK(written("chunk_000_000.done") == before);  // not written again: at no time is it missing
+  CHECK(run->attach(world.settings).chunks == 3);
+  run->save_chunk(0, 1, second + 1);
+  CHECK(at::equal(run->chunk(0, 1), second + 1));
+  CHECK(run->attach(world.settings).chunks == 2);  // the one behind it belonged to other values
+  CHECK_FALSE(fs::exists(path / "chunk_000_002.safetensors"));
+}
+
 TEST_CASE("a state of other shape is refused before anything is computed") {
   World world;
   const TemporaryFolder folder;
