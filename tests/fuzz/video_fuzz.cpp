@@ -11,6 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     VideoReader reader(fuzz::memory_file({data, size}));
     const VideoInfo& info = reader.info();
+    tags_record(info.tags);
     if (int64_t{info.width} * info.height > kPixels) return 0;
     for (int part = 0; part < 3; ++part) {
       const at::Tensor frames = reader.read(2);
