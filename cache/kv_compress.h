@@ -39,7 +39,6 @@ class KvCompressor {
   virtual bool wants_queries() const { return false; }
   virtual void queries(KvCache& /*kv*/, int64_t /*layer*/, int /*branch*/, const at::Tensor& /*queries*/) {}
 
-
   // What the keys and values and the number of finished chunks do not tell, under names that begin with "kv/". load() comes once, before
   // anything else, when `kv` is loaded and holds all tokens of unfinished chunks that were ever written; `finished` is what finish() saw last.
   virtual void save(State& /*state*/) const {}

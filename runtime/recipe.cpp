@@ -208,13 +208,7 @@ ModelSearch default_search() {
   return search;
 }
 
-Recipe read_recipe(const fs::path& path) {
-  try {
-    return parse_recipe(read_text_file(path), path);
-  } catch (const Error& error) {
-    throw Error(ExitCode::bad_file, error.what());
-  }
-}
+Recipe read_recipe(const fs::path& path) { return parse_recipe(read_text_file(path), path); }
 
 Recipe parse_recipe(const std::string& text, const fs::path& path) {
   const std::string origin = path.string();
