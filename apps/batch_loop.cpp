@@ -150,6 +150,7 @@ class Batch {
     const Progress clock(/*quiet=*/true);
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
+    const std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);  // before they are read
     const RunInputs inputs(o);
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json());
@@ -180,6 +181,7 @@ class Batch {
     record["model"] = group.model.recipe.name;
     record["weights"] = group.weights;
     record["settings"] = video_settings(job.options);
+    if (!digests.empty()) record["inputs"] = digests;
     record["frames"] = inputs.shown_frames() + sink.frame_count();
     record["device"] = engine.target().device.str();
     record["seconds"] = seconds;

@@ -84,6 +84,9 @@ void KvCache::save(State& state) const {
     state.put(name + "k", layers_[i].k);
     state.put(name + "v", layers_[i].v);
     state.put(name + "v_scale", layers_[i].v_scale);
+    if (!in_parts_) continue;
+    state.put_integers(name + "held", {layers_[i].first, layers_[i].end()});
+    state.put(name + "bias", layers_[i].bias);
   }
 }
 
@@ -91,6 +94,7 @@ void KvCache::load(const State& state) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const std::string name = fmt::format("kv/{}/{}/", i / shape_.branches, i % shape_.branches);
     KvLayer& layer = layers_[i];
+    if (in_parts_) load_part(state, name, layer);
     layer.k.copy_(state.get(name + "k", layer.k.sizes(), layer.k.scalar_type()));
     layer.v.copy_(state.get(name + "v", layer.v.sizes(), layer.v.scalar_type()));
     if (!layer.in_fp8()) continue;
@@ -100,8 +104,19 @@ void KvCache::load(const State& state) {
   }
 }
 
+// Makes room for the rows that the layer held, and takes their bias.
+void KvCache::load_part(const State& state, const std::string& name, KvLayer& layer) const {
+  const std::vector<int64_t> held = state.integers(name + "held", 2);
+  if (held[0] < 0 || held[0] > held[1] || held[1] > shape_.tokens)
+    state.refuse(fmt::format("'{}held' should be a range of {} tokens, found [{}, {})", name, shape_.tokens, held[0], held[1]));
+  layer.bias = at::Tensor();
+  layer.hold({held[0], held[1]});
+  if (state.contains(name + "bias"))
+    layer.bias = state.get(name + "bias", {held[1] - held[0]}, at::kFloat).to(layer.k.device(), at::kFloat, false, /*copy=*/true);
+}
+
 KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& device, std::optional<TokenRange> held)
-    : shape_(shape) {
+    : shape_(shape), in_parts_(held.has_value()) {
   const TokenRange tokens = held.value_or(TokenRange{0, shape.tokens});
   LONGTAKE_CHECK(shape.fp8.empty() || static_cast<int64_t>(shape.fp8.size()) == shape.layers, "expected a choice for each of {} layers, found {}",
                  shape.layers, shape.fp8.size());

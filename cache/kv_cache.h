@@ -74,6 +74,7 @@ class KvCache {
   const KvShape& shape() const { return shape_; }
 
   // All rows of all layers and branches, "kv/LAYER/BRANCH/k" and ".../v" (in fp8 also ".../v_scale"); loading keeps this cache's dtype and device.
+  // A cache that was made to hold a part of the tokens also keeps which, as ".../held" (first token, end), and ".../bias" where there is one.
   void save(State& state) const;
   void load(const State& state);
 
@@ -90,7 +91,10 @@ class KvCache {
   std::function<void(int64_t layer, int branch, const at::Tensor& queries)> on_queries;
 
  private:
+  void load_part(const State& state, const std::string& name, KvLayer& layer) const;
+
   KvShape shape_;
+  bool in_parts_;  // made to hold a part of the tokens, which changes as the window goes on
   std::vector<KvLayer> layers_;
 };
 

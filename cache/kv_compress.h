@@ -38,6 +38,11 @@ class KvCompressor {
   // Whether the next forward pass should hand its queries over (KvCache::on_queries).
   virtual bool wants_queries() const { return false; }
   virtual void queries(KvCache& /*kv*/, int64_t /*layer*/, int /*branch*/, const at::Tensor& /*queries*/) {}
+
+  // What the keys and values and the number of finished chunks do not tell, under names that begin with "kv/". load() comes once, before
+  // anything else, when `kv` is loaded and holds all tokens of unfinished chunks that were ever written; `finished` is what finish() saw last.
+  virtual void save(State& /*state*/) const {}
+  virtual void load(const State& /*state*/, KvCache& kv, int finished) { finish(kv, finished); }
 };
 
 // Attends to the last few finished chunks and the active ones, as StreamingLLM and FlowCache's key range do (spec: motioncache.md

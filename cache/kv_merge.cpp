@@ -25,7 +25,30 @@ class MergeKv final : public KvCompressor {
     finished_ = finished;
   }
 
+  void save(State& state) const override {
+    for (const auto& [key, runs] : runs_) {
+      state.put(entry(key, "count"), runs.count);
+      state.put(entry(key, "last"), runs.last);
+    }
+  }
+
+  void load(const State& state, KvCache& kv, int finished) override {
+    finished_ = finished;
+    for (int64_t layer = 0; finished > 0 && layer < kv.shape().layers; ++layer)
+      for (int b = 0; b < kv.shape().branches; ++b) {
+        const KvLayer& store = kv.layer(layer, b);
+        const int64_t rows = layout_.bounds.at(static_cast<size_t>(finished)) - store.first;
+        const at::Tensor count = state.get(entry({layer, b}, "count"), {rows}, at::kFloat);
+        const at::Tensor last = state.get(entry({layer, b}, "last"), {layout_.plane}, at::kLong);
+        if (((last < 0) | (last >= rows)).any().item<bool>()) state.refuse(fmt::format("'{}' should name rows below {}", entry({layer, b}, "last"), rows));
+        // Copies: they change in place.
+        runs_[{layer, b}] = {count.to(store.k.device(), at::kFloat, false, true), last.to(store.k.device(), at::kLong, false, true)};
+      }
+  }
+
  private:
+  static std::string entry(std::pair<int64_t, int> key, const char* what) { return fmt::format("kv/{}/{}/{}", key.first, key.second, what); }
+
   // What became of the finished chunks: rows that stand for one or more keys.
   struct Runs {
     at::Tensor count;  // [rows] float32

@@ -114,7 +114,8 @@ void check_plan(const Plan& plan, const PlanGeometry& run, const std::string& na
             fail_usage("{} says nothing about {}; use a plan that covers this run's {} window{}, or shorten the run", name, place(w, c, s),
                        run.windows.size(), run.windows.size() == 1 ? "" : "s");
           // With full attention, chunks that wait have run before their first step.
-          const bool must_compute = s == 0 && (plan.attention == AttentionScheme::causal || c == window.prefix);
+          const bool waited = plan.attention == AttentionScheme::window && c > window.prefix && !run.together;
+          const bool must_compute = s == 0 && !waited;
           if (must_compute && entry->tokens.kind != PlanTokens::Kind::all)
             fail_usage("{} does not compute all tokens in {}, where nothing can be reused yet; let step 0 compute \"all\"", name,
                        place(w, c, s));

@@ -65,6 +65,7 @@ struct PlanGeometry {
     bool operator==(const Window&) const = default;
   };
   std::vector<Window> windows = {};
+  bool together = false;  // of a run: all chunks take their first step in the first row (no plan says so)
 
   bool operator==(const PlanGeometry&) const = default;
 };

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "base/strict_json.h"
 #include "runtime/batch_names.h"
+#include "runtime/run_record.h"
 
 namespace longtake {
 namespace {
@@ -71,10 +72,13 @@ void write_whole(const fs::path& path, const std::string& bytes) {
 json read_json_object(const fs::path& path, size_t max_bytes) {
   std::ifstream file(path, std::ios::binary);
   if (!file || fs::is_directory(path)) fail_file("{}: cannot be read; is the path right?", path.string());
-  std::string text(max_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > max_bytes) fail_file("{}: more than the {} bytes expected of such a file; is it the right one?", path.string(), max_bytes);
+  std::string text;
+  char part[4096];
+  do {
+    file.read(part, sizeof(part));
+    text.append(part, static_cast<size_t>(file.gcount()));
+    if (text.size() > max_bytes) fail_file("{}: more than the {} bytes expected of such a file; is it the right one?", path.string(), max_bytes);
+  } while (file);
   return parse_strict_json({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, path.string());
 }
 
@@ -88,6 +92,12 @@ ordered_json video_settings(const OptionSet& options) {
   return settings;
 }
 
+std::map<std::string, std::string> input_digests(const GenerateOptions& options, const FileDigest& digest) {
+  std::map<std::string, std::string> digests;
+  for (const auto& [key, file] : input_files(options)) digests[key] = digest(file);
+  return digests;
+}
+
 VideoRecord read_record(const fs::path& path) {
   const std::string what = path.string();
   const json object = read_json_object(path);
@@ -99,6 +109,13 @@ VideoRecord read_record(const fs::path& path) {
   record.weights = text_field(object, "weights", what);
   record.settings = field(object, "settings", what);
   if (!record.settings.is_object()) fail_field(what, "settings", "an object");
+  if (const auto inputs = object.find("inputs"); inputs != object.end()) {
+    if (!inputs->is_object()) fail_field(what, "inputs", "an object of texts");
+    for (const auto& [key, value] : inputs->items()) {
+      if (!value.is_string()) fail_field(what, "inputs", "an object of texts");
+      record.inputs[key] = value.get<std::string>();
+    }
+  }
   return record;
 }
 
@@ -136,6 +153,12 @@ VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const s
   const VideoRecord& record = *status.record;
   if (const std::string difference = settings_difference(record.settings, video_settings(job.options)); !difference.empty()) return other(difference);
   if (record.weights != weights) return other("it was made with other weights");
+  for (const auto& [key, file] : input_files(job.options.values())) {
+    if (!fs::exists(file, error)) continue;
+    const auto then = record.inputs.find(key);
+    if (then == record.inputs.end()) return other(fmt::format("its record does not tell the content of {}", printable(file.string())));
+    if (then->second != digest(file)) return other(fmt::format("{} has changed since", printable(file.string())));
+  }
   if (fs::file_size(video, error) != record.bytes || digest(video) != record.sha256) return other("the file has changed since it was made");
   status.state = VideoState::done;
   return status;

@@ -59,6 +59,9 @@ std::string json_text(const nlohmann::ordered_json& json, int indent = -1);
 // The settings that decide how a video looks: without output, device, logs and the like.
 nlohmann::ordered_json video_settings(const OptionSet& options);
 
+// By option key: the digests of the pictures and the video that a job is given.
+std::map<std::string, std::string> input_digests(const GenerateOptions& options, const FileDigest& digest);
+
 struct VideoRecord {
   std::string sha256;
   uint64_t bytes = 0;
@@ -66,6 +69,7 @@ struct VideoRecord {
   uint64_t seed = 0;
   std::string weights;       // what tells one set of weights from another
   nlohmann::json settings;   // video_settings()
+  std::map<std::string, std::string> inputs;  // input_digests(); empty where the file has none
 };
 
 // The parts that are needed again. The file may hold more.
@@ -83,7 +87,8 @@ struct VideoStatus {
   std::optional<VideoRecord> record;
 };
 
-// Compares settings, weights, size and digest, in this order.
+// Compares settings, weights, the contents of pictures and videos that the job is given, size and digest, in this order. A file that was given
+// and is gone counts as unchanged: nothing else could be made of it.
 VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const std::string& weights, const FileDigest& digest);
 
 // The first keys in which two settings differ: "sampling.steps 8, now 4".

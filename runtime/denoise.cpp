@@ -55,7 +55,7 @@ class WindowLoop {
     latents_.copy_(state.get("latents", latents_.sizes(), at::kFloat));
     for (int c = 0; c < schedule_.chunks(); ++c)
       solver_state_[c].load(state, fmt::format("solver/{}", c), chunk_latents(latents_, c).sizes(), latents_.device());
-    if (needs_kv()) kv_.load(state);
+    if (needs_kv()) load_kv(state);
     residuals_.load(state, latents_.device());
     policy_.load(state, latents_.device());
     noise_.load(state);
@@ -85,11 +85,31 @@ class WindowLoop {
     state.put("latents", latents_);
     for (int c = 0; c < schedule_.chunks(); ++c) solver_state_[c].save(state, fmt::format("solver/{}", c));
     if (needs_kv()) kv_.save(state);
+    if (compressor_) compressor_->save(state);
     residuals_.save(state);
     policy_.save(state);
     noise_.save(state);
     stats_.save(state);
     return state;
+  }
+
+  void load_kv(const State& state) {
+    kv_.load(state);
+    if (!compressor_) return;
+    const int finished = finished_chunks(first_row_ - 1);
+    const int64_t boundary = kv_chunks(backbone_.geometry()).bounds[static_cast<size_t>(finished)];
+    for (int64_t layer = 0; layer < kv_.shape().layers; ++layer)
+      for (int b = 0; b < kv_.shape().branches; ++b)
+        if (const KvLayer& held = kv_.layer(layer, b); held.first > boundary || held.end() < boundary)
+          state.refuse(fmt::format("the keys of layer {} stand for tokens [{}, {}), but {} are finished", layer, held.first, held.end(), boundary));
+    compressor_->load(state, kv_, finished);
+  }
+
+  // How many chunks, from the first on, need no more rows behind this one. The prefix has last row -1.
+  int finished_chunks(int row) const {
+    int finished = 0;
+    while (finished < schedule_.chunks() && schedule_.last_row(finished) <= row) ++finished;
+    return finished;
   }
 
   static KvChunks kv_chunks(const WindowGeometry& g) {
@@ -242,11 +262,7 @@ class WindowLoop {
     stats_.kv_bytes = std::max(stats_.kv_bytes, held);
     stats_.kv_row_bytes += static_cast<double>(held);
     ++stats_.kv_rows;
-    if (compressor_) {
-      int finished = 0;
-      while (finished < schedule_.chunks() && schedule_.last_row(finished) <= row) ++finished;  // the prefix has row -1
-      compressor_->finish(kv_, finished);
-    }
+    if (compressor_) compressor_->finish(kv_, finished_chunks(row));
     return fresh;
   }
 

@@ -175,17 +175,15 @@ class Generation {
 
   // Writes the state where it fits and is worth its time, or the run stops here; says once where it does not fit.
   void checkpoint(const WindowSpan& window, const RowEnd& end, bool stop) {
-    if (unresumable_) return;
     const State state = end.state();
-    std::string why;
-    if (settings_.denoise.kv.compresses())
-      why = "compressed K/V cannot be written";
-    else if (state.bytes() > settings_.checkpoint_bytes)
-      why = fmt::format("the state within a window takes {} MB and --checkpoint-budget allows {}", state.bytes() >> 20,
-                        settings_.checkpoint_bytes >> 20);
-    unresumable_ = !why.empty();
-    if (unresumable_ && hooks_.on_note) hooks_.on_note(why + ": a resume starts the window again that it finds unfinished");
-    if (unresumable_) return;
+    if (state.bytes() > settings_.checkpoint_bytes) {
+      if (!told_size_ && hooks_.on_note)
+        hooks_.on_note(fmt::format("the state within a window takes {} MB and --checkpoint-budget allows {}: a resume goes on from the last one "
+                                   "that fitted, or starts the window again that it finds unfinished",
+                                   state.bytes() >> 20, settings_.checkpoint_bytes >> 20));
+      told_size_ = true;  // it may fit again: K/V and residuals come and go
+      return;
+    }
     const double expected = state_seconds_.value_or(static_cast<double>(state.bytes()) / kStateBytesPerSecond);
     const bool worth = !end.finished.empty() && settings_.checkpoint_share * seconds_between(state_written_, Clock::now()) >= expected;
     if (!stop && !worth) return;
@@ -243,7 +241,7 @@ class Generation {
   RunStats stats_;
   at::Tensor previous_;                      // latents of the window before
   std::vector<at::Tensor> finished_chunks_;  // of this window, not decoded yet; empty with decode_ahead
-  bool unresumable_ = false;
+  bool told_size_ = false;
   Clock::time_point row_began_, state_written_ = Clock::now();
   std::optional<double> state_seconds_;  // that the last state took
   FrameDecoder decoder_;
@@ -279,7 +277,8 @@ WindowGeometry window_geometry(const GenerateSettings& settings, const WindowSpa
 }
 
 PlanGeometry plan_geometry(const GenerateSettings& settings) {
-  PlanGeometry g{.plane = (settings.height / 16) * (settings.width / 16), .steps = settings.steps, .branches = settings.denoise.branches()};
+  PlanGeometry g{.plane = (settings.height / 16) * (settings.width / 16), .steps = settings.steps, .branches = settings.denoise.branches(),
+                 .windows = {}, .together = settings.ar_step == 0};
   for (const WindowSpan& window : settings.plan.windows) {
     PlanGeometry::Window w{.frames = {}, .prefix = prefix_chunks(window, settings.plan.request.chunk)};
     for (const ChunkSpan& span : window_chunks(window, settings.plan.request.chunk)) w.frames.push_back(span.frames);

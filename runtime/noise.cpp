@@ -139,8 +139,14 @@ void TorchNoise::load(const State& state) {
   next_window_ = static_cast<int>(drawn[0]);
   prefix_window_ = static_cast<int>(drawn[1]);
   prefix_row_ = static_cast<int>(drawn[2]);
-  latents_.set_state(state.get("noise/latents", latents_.get_state().sizes(), at::kByte).clone());
-  prefix_.set_state(state.get("noise/prefix", prefix_.get_state().sizes(), at::kByte).clone());
+  for (const auto& [name, generator] : {std::pair("noise/latents", &latents_), std::pair("noise/prefix", &prefix_)}) {
+    const at::Tensor saved = state.get(name, generator->get_state().sizes(), at::kByte).clone();
+    try {
+      generator->set_state(saved);
+    } catch (const c10::Error&) {
+      state.refuse(fmt::format("'{}' is no state of a generator", name));
+    }
+  }
 }
 
 }  // namespace longtake

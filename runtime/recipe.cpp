@@ -208,13 +208,15 @@ ModelSearch default_search() {
   return search;
 }
 
-Recipe read_recipe(const fs::path& path) {
+Recipe read_recipe(const fs::path& path) { return parse_recipe(read_text_file(path), path); }
+
+Recipe parse_recipe(const std::string& text, const fs::path& path) {
   const std::string origin = path.string();
   Recipe recipe;
   recipe.path = path;
   recipe.name = path.stem().string();
   try {
-    const YAML::Node document = parse_yaml(read_text_file(path), origin);
+    const YAML::Node document = parse_yaml(text, origin);
     for (const YamlEntry& entry : yaml_entries(document, origin)) {
       if (entry.key == "description")
         recipe.description = entry.scalar(entry.key);

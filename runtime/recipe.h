@@ -66,6 +66,7 @@ ModelSearch default_search();
 std::vector<Recipe> list_recipes(const ModelSearch& search);
 Recipe find_recipe(const std::string& name, const ModelSearch& search);
 Recipe read_recipe(const std::filesystem::path& path);
+Recipe parse_recipe(const std::string& text, const std::filesystem::path& path);  // the content of a file of this name
 
 struct ResolvedModel {
   Recipe recipe;

@@ -67,11 +67,14 @@ void write_small_file(const fs::path& path, const std::string& text) {
 std::string read_small_file(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_file("{} cannot be read ({})", path.string(), std::strerror(errno));
-  std::string text(kSmallFile + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || (!file.eof() && file.fail())) fail_file("{} cannot be read", path.string());
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kSmallFile) fail_file("{} is larger than a megabyte and cannot be a file of a run folder", path.string());
+  std::string text;
+  char part[4096];
+  do {
+    file.read(part, sizeof(part));
+    if (file.bad()) fail_file("{} cannot be read", path.string());
+    text.append(part, static_cast<size_t>(file.gcount()));
+    if (text.size() > kSmallFile) fail_file("{} is larger than a megabyte and cannot be a file of a run folder", path.string());
+  } while (file);
   return text;
 }
 

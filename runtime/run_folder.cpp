@@ -1,6 +1,7 @@
 #include "runtime/run_folder.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
 
 #include <charconv>
 
@@ -247,10 +248,19 @@ void RunFolder::tidy(const RunProgressMade& made) {
   }
 }
 
+// A window that is begun again meets its own chunks. Equal ones stay; before another takes a place, it and those behind it go, from the
+// last on, so that chunks stand without a gap whenever the program dies.
 void RunFolder::save_chunk(int window, int chunk, const at::Tensor& latents) {
+  const std::string name = record_name("chunk", window, chunk);
+  if (store_.contains(name)) {
+    if (at::equal(this->chunk(window, chunk), latents.cpu())) return;
+    const auto all = numbers("chunk");
+    for (auto at = all.rbegin(); at != all.rend(); ++at)
+      if (at->first == window && at->second >= chunk) store_.erase(record_name("chunk", window, at->second));
+  }
   State state;
   state.put("latents", latents);
-  store_.save(record_name("chunk", window, chunk), state);
+  store_.save(name, state);
 }
 
 void RunFolder::save_prefix(int window, const at::Tensor& latents) {

@@ -85,6 +85,14 @@ void check_same_inputs(const RunRecord& begun, const RunRecord& now, const std::
 
 }  // namespace
 
+std::map<std::string, fs::path> input_files(const GenerateOptions& options) {
+  std::map<std::string, fs::path> files;
+  if (!options.image.empty()) files["conditioning.image"] = options.image;
+  if (!options.end_image.empty()) files["conditioning.end_image"] = options.end_image;
+  if (!options.video.empty()) files["conditioning.video"] = options.video;
+  return files;
+}
+
 std::string RunRecord::to_json() const {
   nlohmann::ordered_json json;
   json["format"] = kFormat;
@@ -140,9 +148,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   fingerprint_part(record.model, "vae", files.vae);
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
   fingerprint_part(record.model, "tokenizer", files.tokenizer);
-  if (!options.image.empty()) record.inputs["conditioning.image"] = whole_fingerprint(options.image);
-  if (!options.end_image.empty()) record.inputs["conditioning.end_image"] = whole_fingerprint(options.end_image);
-  if (!options.video.empty()) record.inputs["conditioning.video"] = whole_fingerprint(options.video);
+  for (const auto& [key, path] : input_files(options)) record.inputs[key] = whole_fingerprint(path);
   record.environment["libtorch"] = TORCH_VERSION;
   record.environment["instructions"] = at::get_cpu_capability();
   return record;

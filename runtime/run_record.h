@@ -11,6 +11,9 @@
 
 namespace longtake {
 
+// The files that the result of such a run depends on beside the model's, by option key: pictures and the video.
+std::map<std::string, std::filesystem::path> input_files(const GenerateOptions& options);
+
 struct RunRecord {
   std::string version;                            // of the program
   std::map<std::string, std::string> options;     // all of the schema, as on the command line; device and threads as found

@@ -48,7 +48,7 @@ struct RunStats {
     return sum;
   }
 
-  // "stats/...": counts, and the seconds of denoising, encoding and checkpoints; what is decoded again after a resume counts again.
+  // "stats/...": counts, K/V bytes, and the seconds of denoising, encoding and checkpoints; what is decoded again after a resume counts again.
   void save(State& state) const;
   void load(const State& state);
 };

@@ -18,6 +18,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 common=(generate -m demo -p "a red circle moves up over grass" --seed 1 --size 64x64 --steps 8 --chunk 2 --ar-step 2)
 long=(--frames 41 --window 25 --overlap 9)
+many=(--frames 41 --window 41 --chunk 1)  # eleven chunks, so that keys and values are compressed many times
 # Name of the output, then options. libx264 reads memory that it has not set where frames are small, so that most presets give
 # other bytes for the same frames from run to run; ultrafast does not.
 cases=(
@@ -29,6 +30,14 @@ cases=(
   "out.safetensors --parity motioncache-ref --chunk 1 --window 17 --overlap 9 --frames 25 --addnoise 50"
   "out.mp4 --preset ultrafast --policy motioncache:slow,threshold=0.5,warmup=1,phase1=1 ${long[*]}"
   "out.mp4 --preset ultrafast --policy causal --frames 41 --window 41"
+  "out.safetensors --policy driftcache:warmup=1,threshold=0.3 ${long[*]}"
+  "out.safetensors --policy predict:slow,threshold=0.5,warmup=1,phase1=1 ${long[*]}"
+  "out.safetensors --policy flowcache:warmup=1,threshold=0.5 ${long[*]}"
+  "out.safetensors --policy teacache:ret=2,threshold=0.3 ${long[*]}"
+  "out.safetensors --policy causal --kv stream:1 ${many[*]}"
+  "out.safetensors --policy predict:slow,threshold=0.5,warmup=1,phase1=1 --kv r1kv:budget=1 ${many[*]}"
+  "out.safetensors --policy motioncache:slow,threshold=0.5,warmup=1,phase1=1 --kv merge:d=0.2 ${many[*]}"
+  "out.mp4 --preset ultrafast --policy driftcache:warmup=1,threshold=0.3 --kv r1kv:budget=1 ${many[*]}"
 )
 
 done_kills=0 runs=0 before_folder=0 resumed=0 unequal=0 failed=0

@@ -12,7 +12,7 @@ at::Tensor to_frames(const at::Tensor& video) {
   LONGTAKE_CHECK(video.dim() == 4 && video.size(0) == 3 && video.is_floating_point(),
                  "expected a floating point video [3, T, H, W]");
   if (!at::isfinite(video).all().item<bool>())
-    fail(ExitCode::numerical, "the decoded video holds NaN or infinity; try --dtype float32 and report the command");
+    fail(ExitCode::numerical, "the decoded video holds NaN or infinity; try --dtype fp32 and report the command");
   // In float32 whatever the dtype of the decoder: bfloat16 has too few bits for 256 levels.
   return ((video.to(at::kFloat) / 2 + 0.5).clamp(0, 1) * 255).to(at::kByte).permute({1, 2, 3, 0}).contiguous();
 }

@@ -5,34 +5,20 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "models/weights/checkpoint.h"
 #include "runtime/model.h"
-#include "tests/apps/program.h"
-#include "tests/catch.h"
+#include "tests/apps/conditioned.h"
+#include "tests/video_io/phone_files.h"
 #include "tests/video_io/video_helpers.h"
 #include "video_io/frames.h"
 #include "video_io/png.h"
 #include "video_io/reader.h"
+#include "video_io/still.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
-
-at::Tensor tensor_of(const fs::path& file, const std::string& name) { return Checkpoint::open(file).tensor(name); }
-
-double psnr(const at::Tensor& a, const at::Tensor& b) {
-  const double error = (a.to(at::kFloat) - b.to(at::kFloat)).square().mean().item<double>();
-  return error == 0 ? 100 : 10 * std::log10(255 * 255 / error);
-}
-
-void check_refused(const std::vector<std::string>& arguments, int status, const std::string& what) {
-  const ProgramResult run = run_longtake(arguments);
-  INFO(run.err);
-  CHECK(run.status == status);
-  CHECK_THAT(run.err, ContainsSubstring(what));
-}
 
 // A picture that the demo model's VAE knows well: the middle frame of one of its videos.
 fs::path draw(const TemporaryFolder& folder) {
@@ -67,6 +53,23 @@ TEST_CASE("a video begins with its image, whatever the chunk size and the policy
   }
 }
 
+TEST_CASE("a phone's picture, first or last, is taken as it is shown") {
+  const TemporaryFolder folder;
+  const std::string jpeg = jpeg_of(smooth_clip(1, 64, 64)[0]);
+  write_bytes(folder / "phone.jpg", with_orientation(jpeg, 6));
+  write_bytes(folder / "stored.jpg", jpeg);
+  write_png(folder / "upright.png", as_oriented(read_still(folder / "stored.jpg"), 6));
+  std::vector<at::Tensor> latents;
+  for (const std::string name : {"phone.jpg", "upright.png", "stored.jpg"}) {
+    const ProgramResult run = run_longtake(quick_generate(folder / "x.safetensors", {"--image", folder / name, "--end-image", folder / name}));
+    INFO(run.err);
+    REQUIRE(run.status == 0);
+    latents.push_back(tensor_of(folder / "x.safetensors", "latents0"));
+  }
+  CHECK(at::equal(latents[0], latents[1]));
+  CHECK_FALSE(at::equal(latents[0], latents[2]));
+}
+
 TEST_CASE("an image of another size is fitted, and the program says so") {
   const TemporaryFolder folder;
   write_png(folder / "wide.png", smooth_clip(1, 100, 200)[0]);
@@ -96,10 +99,10 @@ TEST_CASE("an interrupted run with an image goes on with the same picture alone"
   }
   const std::string bytes = read_bytes(image);
   write_png(image, smooth_clip(2, 64, 64)[1]);
-  check_refused({"generate", "--resume", "-o", out}, 3, "--image");
+  check_run({"generate", "--resume", "-o", out}, 3, "--image");
   fs::remove(image);
-  check_refused({"generate", "--resume", "-o", out}, 3, "no such file");
-  check_refused({"generate", "--resume", "-o", out, "--image", ""}, 3, "--image");
+  check_run({"generate", "--resume", "-o", out}, 3, "no such file");
+  check_run({"generate", "--resume", "-o", out, "--image", ""}, 3, "--image");
   write_bytes(moved, bytes);
   const ProgramResult last = run_longtake({"generate", "--resume", "-o", out, "--image", moved});
   INFO(last.err);
@@ -148,7 +151,7 @@ TEST_CASE("a run with a first and a last picture is taken up in its last window,
   REQUIRE(program.wait().status == 130);
   const std::string bytes = read_bytes(last);
   write_png(last, smooth_clip(1, 64, 64)[0]);
-  check_refused({"generate", "--resume", "-o", out}, 3, "the file of --end-image");
+  check_run({"generate", "--resume", "-o", out}, 3, "the file of --end-image");
   write_bytes(last, bytes);
   const ProgramResult resumed = run_longtake({"generate", "--resume", "-o", out});
   INFO(resumed.err);
@@ -162,13 +165,13 @@ TEST_CASE("slips with images are explained, and nothing is written") {
   const fs::path out = folder / "never.mp4";
   write_bytes(folder / "text.png", "hello\n");
   write_png(folder / "ok.png", smooth_clip(1, 64, 64)[0]);
-  check_refused(quick_generate(out, {"--image", folder / "none.png"}), 3, "no such file");
-  check_refused(quick_generate(out, {"--image", folder / "text.png"}), 3, "no picture");
-  check_refused(quick_generate(out, {"--image", folder / "ok.png", "--frames", "1"}), 2, "nothing is left to generate");
-  check_refused(quick_generate(out, {"--image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "5"}), 2, "--chunk 1");
-  check_refused(quick_generate(out, {"--end-image", folder / "none.png"}), 3, "no such file");
-  check_refused(quick_generate(out, {"--end-image", folder / "ok.png", "--kv", "stream:2"}), 2, "leave out --kv or --end-image");
-  check_refused(quick_generate(out, {"--end-image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "1"}), 2,
+  check_run(quick_generate(out, {"--image", folder / "none.png"}), 3, "no such file");
+  check_run(quick_generate(out, {"--image", folder / "text.png"}), 3, "no picture");
+  check_run(quick_generate(out, {"--image", folder / "ok.png", "--frames", "1"}), 2, "nothing is left to generate");
+  check_run(quick_generate(out, {"--image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "5"}), 2, "--chunk 1");
+  check_run(quick_generate(out, {"--end-image", folder / "none.png"}), 3, "no such file");
+  check_run(quick_generate(out, {"--end-image", folder / "ok.png", "--kv", "stream:2"}), 2, "leave out --kv or --end-image");
+  check_run(quick_generate(out, {"--end-image", folder / "ok.png", "--parity", "skyreels-ref", "--policy", "none", "--chunk", "1"}), 2,
                 "has no --end-image");
   CHECK(folder.names().size() == 2);
 }

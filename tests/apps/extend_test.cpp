@@ -5,10 +5,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "models/weights/checkpoint.h"
 #include "runtime/model.h"
-#include "tests/apps/program.h"
-#include "tests/catch.h"
+#include "tests/apps/conditioned.h"
+#include "tests/video_io/phone_files.h"
 #include "tests/video_io/video_helpers.h"
 #include "video_io/frames.h"
 #include "video_io/reader.h"
@@ -21,13 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-at::Tensor tensor_of(const fs::path& file, const std::string& name) { return Checkpoint::open(file).tensor(name); }
-
-double psnr(const at::Tensor& a, const at::Tensor& b) {
-  const double error = (a.to(at::kFloat) - b.to(at::kFloat)).square().mean().item<double>();
-  return error == 0 ? 100 : 10 * std::log10(255 * 255 / error);
-}
-
 // Half a second (8 frames) behind a video, at 64x64 and the demo model's 16 frames a second.
 std::vector<std::string> extend(const fs::path& video, const fs::path& out, const std::vector<std::string>& more = {}) {
   std::vector<std::string> arguments = {"extend", video,  "-m",      "demo",  "-p",      "a red circle moves up over grass", "--add", "0.5",
@@ -35,14 +27,6 @@ std::vector<std::string> extend(const fs::path& video, const fs::path& out, cons
                                         "--steps", "4",   "--chunk", "2",     "--set",   "sampling.ar_step=1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
-}
-
-ProgramResult check_run(const std::vector<std::string>& arguments, int status, const std::string& what) {
-  ProgramResult run = run_longtake(arguments);
-  INFO(run.err);
-  CHECK(run.status == status);
-  CHECK_THAT(run.err, ContainsSubstring(what));
-  return run;
 }
 
 fs::path scene(const TemporaryFolder& folder) {
@@ -127,6 +111,14 @@ TEST_CASE("a video of another size and rate is fitted, and the program and the f
   CHECK(at::equal(tensor_of(folder / "d.safetensors", "frames"), frames.narrow(0, 24, 8)));
 }
 
+TEST_CASE("a phone's video goes on as it is shown, not as it is stored") {
+  const TemporaryFolder folder;
+  const std::string stored = read_bytes(scene(folder));
+  write_bytes(folder / "phone.mp4", turned_mp4(stored, 90));
+  check_run(extend(folder / "phone.mp4", folder / "x.safetensors"), 0, "goes on from the last 17");
+  CHECK(at::equal(tensor_of(folder / "x.safetensors", "frames").narrow(0, 0, 17), as_oriented(read_video(folder / "scene.mp4"), 6)));
+}
+
 TEST_CASE("a short video is its own context, and later windows reach back into it") {
   const TemporaryFolder folder;
   const fs::path video = camera_clip(folder, 14), out = folder / "x.safetensors";  // 7 frames at 16 fps
@@ -182,6 +174,17 @@ TEST_CASE("batches extend videos too") {
   write_bytes(folder / "jobs.yaml", "- prompt: a red circle moves up over grass\n  name: longer\n  conditioning:\n    video: " + video.string() + "\n    add: 0.5\n");
   check_run({"batch", folder / "jobs.yaml", "-o", folder / "videos", "--size", "64x64", "--steps", "2"}, 0, "goes on from the last 17");
   CHECK(read_video(folder / "videos" / "longer.mp4").size(0) == 32);
+
+  // Another video under the same name: what was made of the first one is no longer what is asked for.
+  const std::vector<std::string> again = {"batch", folder / "jobs.yaml", "-o", folder / "videos", "--size", "64x64", "--steps", "2"};
+  CHECK_THAT(run_longtake(again).out, ContainsSubstring("0 made, 1 were done"));
+  camera_clip(folder, 48);
+  check_run(again, 2, "camera.mp4 has changed since");
+  std::vector<std::string> remake = again;
+  remake.push_back("--remake");
+  CHECK_THAT(run_longtake(remake).out, ContainsSubstring("1 made, 0 were done"));
+  fs::remove(video);
+  CHECK_THAT(run_longtake(again).out, ContainsSubstring("0 made, 1 were done"));
 }
 
 TEST_CASE("slips with extensions are explained, and nothing is written") {

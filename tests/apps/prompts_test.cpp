@@ -4,9 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "models/weights/checkpoint.h"
-#include "tests/apps/program.h"
-#include "tests/catch.h"
+#include "tests/apps/conditioned.h"
 #include "tests/video_io/video_helpers.h"
 #include "video_io/reader.h"
 
@@ -16,8 +14,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-at::Tensor tensor_of(const fs::path& file, const std::string& name) { return Checkpoint::open(file).tensor(name); }
-
 // 41 frames (2.56 s) in two windows.
 std::vector<std::string> long_generate(const std::vector<std::string>& prompt, const fs::path& out, const std::vector<std::string>& more = {}) {
   std::vector<std::string> arguments = {"generate", "-o", out,  "--seed", "1", "--frames", "41", "--size", "64x64", "--steps", "4", "--chunk", "2",
@@ -25,14 +21,6 @@ std::vector<std::string> long_generate(const std::vector<std::string>& prompt, c
   arguments.insert(arguments.end(), prompt.begin(), prompt.end());
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
-}
-
-ProgramResult check_run(const std::vector<std::string>& arguments, int status, const std::string& what) {
-  ProgramResult run = run_longtake(arguments);
-  INFO(run.err);
-  CHECK(run.status == status);
-  CHECK_THAT(run.err, ContainsSubstring(what));
-  return run;
 }
 
 const std::string kRed = "a red circle moves up over grass", kBlue = "a blue star moves down over sand";

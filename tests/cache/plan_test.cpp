@@ -192,6 +192,12 @@ TEST_CASE("a plan is replayed where it fits, and refused with the reason elsewhe
   refused(parse(with_decisions(R"({"window": 0, "tokens": "all"})")), run_like(2), "window 1, chunk 1, step 0");
   refused(parse(with_decisions(R"({"branch": 0, "tokens": "all"})")), run_like(1), "nothing about");
   refused(parse(with_decisions(R"({"tokens": {"fraction": 0.5}})")), run_like(1), "let step 0 compute");
+  // With full attention, a later chunk has run before its first step, unless all begin together.
+  const Plan late = parse(R"({"longtake_plan": 1, "attention": "window", "decisions": [{"tokens": "all"}, {"chunk": 1, "step": 0, "tokens": "none"}]})");
+  PlanGeometry together = run_like(1);
+  check_plan(late, together, "p.json");
+  together.together = true;
+  refused(late, together, "does not compute all tokens in window 0, chunk 1, step 0");
   const Plan fractions = parse(with_decisions(R"({"tokens": {"fraction": 0.5}}, {"step": 0, "tokens": "all"})"));
   check_plan(fractions, run_like(7, 30, 2040), "p.json");
 }

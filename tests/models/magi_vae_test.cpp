@@ -5,8 +5,6 @@
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <functional>
 #include <memory>
@@ -14,6 +12,7 @@
 #include "models/magi_vae/cost.h"
 #include "tests/catch.h"
 #include "tests/models/random_source.h"
+#include "tests/models/vae_checks.h"
 
 using namespace longtake;
 using namespace longtake::test;
@@ -37,27 +36,6 @@ MagiVae small_vae(MagiVaeParity parity = {}, at::ScalarType dtype = at::kFloat) 
   MapSource source(random_weights(list_magi_vae_weights(kSmall)), dtype);
   return MagiVae(source, kSmall, parity);
 }
-
-at::Tensor random(std::vector<int64_t> shape, uint64_t seed = 7) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kFloat);
-}
-
-at::Tensor random_video(std::vector<int64_t> shape) { return random(std::move(shape)).mul_(0.5).clamp_(-1, 1); }
-
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  REQUIRE(a.sizes() == b.sizes());
-  return (a.to(at::kFloat) - b.to(at::kFloat)).abs().max().item<double>();
-}
-
-class PeakMemory : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device) override {
-    now += bytes;
-    peak = std::max(peak, now);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t now = 0, peak = 0;
-};
 
 // The blend row by row, in another tensor.
 at::Tensor fade(const at::Tensor& before, const at::Tensor& tile, int64_t axis, int64_t extent) {

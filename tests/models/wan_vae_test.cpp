@@ -4,8 +4,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include "models/wan_vae/cost.h"
 #include "models/wan_vae/latent_stats.h"
@@ -14,6 +12,7 @@
 #include "models/weights/safetensors.h"
 #include "tests/catch.h"
 #include "tests/models/random_source.h"
+#include "tests/models/vae_checks.h"
 #include "tests/models/weights_files.h"
 
 using namespace longtake;
@@ -28,28 +27,6 @@ WanVae small_vae(at::ScalarType dtype = at::kFloat) {
   MapSource source(random_weights(list_vae_weights(kSmall)), dtype);
   return WanVae(source);
 }
-
-at::Tensor random(std::vector<int64_t> shape, uint64_t seed = 7) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kFloat);
-}
-
-at::Tensor random_video(std::vector<int64_t> shape) { return random(std::move(shape)).mul_(0.5).clamp_(-1, 1); }
-
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  REQUIRE(a.sizes() == b.sizes());
-  return (a.to(at::kFloat) - b.to(at::kFloat)).abs().max().item<double>();
-}
-
-// The largest sum of CPU tensor bytes while it lives.
-class PeakMemory : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device) override {
-    now += bytes;
-    peak = std::max(peak, now);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t now = 0, peak = 0;
-};
 
 }  // namespace
 

@@ -69,6 +69,31 @@ TEST_CASE("a video is done where settings, weights and bytes agree") {
   }
 }
 
+TEST_CASE("a video is another one where the picture or video that its job was given has changed") {
+  const TemporaryFolder root;
+  const BatchFolder folder(root / "videos");
+  BatchJob job = job_of("a");
+  const std::string picture = root / "first.png";
+  job.options.set({"conditioning.image", picture, "test"}, SourceLevel::flag);
+  const auto content = [](const std::filesystem::path& path) { return read_bytes(path); };
+  const auto why = [&] { return video_status(folder, job, "w", content).why; };
+  write_bytes(picture, "one");
+  CHECK(input_digests(job.options.values(), content) == std::map<std::string, std::string>{{"conditioning.image", "one"}});
+  finish(folder, job, "bytes");
+  CHECK_THAT(why(), ContainsSubstring("does not tell the content of") && ContainsSubstring("first.png"));
+  nlohmann::ordered_json record = nlohmann::ordered_json::parse(read_bytes(folder.record("a")));
+  record["inputs"] = input_digests(job.options.values(), content);
+  write_whole(folder.record("a"), json_text(record));
+  CHECK(video_status(folder, job, "w", content).state == VideoState::done);
+  write_bytes(picture, "two");
+  CHECK_THAT(why(), ContainsSubstring("first.png has changed since"));
+  std::filesystem::remove(picture);
+  CHECK(video_status(folder, job, "w", content).state == VideoState::done);
+  record["inputs"]["conditioning.image"] = 7;
+  write_whole(folder.record("a"), json_text(record));
+  CHECK_THAT(refused([&] { read_record(folder.record("a")); }), ContainsSubstring("'inputs' must be an object of texts"));
+}
+
 TEST_CASE("every option that changes a video makes it another one") {
   const std::vector<std::string> elsewhere = {"out", "run.device", "run.threads", "run.decode_latents", "run.json_log", "run.dry_run",
                                               "run.record_plan", "run.resume", "run.overwrite_run", "run.keep_run", "run.preview", "run.checkpoint_budget"};

@@ -26,7 +26,7 @@ struct Output {
   at::Tensor frames;
   std::vector<at::Tensor> latents;
   std::vector<std::string> notes;
-  WorkCount total;
+  RunStats stats;
   int rows = 0;  // that were computed
 };
 
@@ -50,6 +50,7 @@ class World {
     GenerateSettings s = settings;
     const PolicyChoice choice = choose_policy(parse_policy(policy), parity);
     s.denoise.attention = choice.attention;
+    s.denoise.kv = choose_kv(kv, choice.attention);
     s.denoise.noise_every_row = s.denoise.overwritten_first_sample = parity;
     const BackboneFactory make = [&](const WindowGeometry& g) { return model_.backbone(g); };
     const auto probe = make(window_geometry(s, s.plan.windows[0]));
@@ -71,7 +72,7 @@ class World {
     };
     hooks.should_stop = [&] { return stop_after && out.rows >= *stop_after; };
     try {
-      out.total = generate(s, make, *vae_, *decisions, *noise, at::kCPU, hooks, folder).total();
+      out.stats = generate(s, make, *vae_, *decisions, *noise, at::kCPU, hooks, folder);
     } catch (const Error& error) {
       if (!stop_after) throw;
       CHECK(error.code() == ExitCode::interrupted);
@@ -80,7 +81,7 @@ class World {
   }
 
   GenerateSettings settings;
-  std::string policy = "causal";
+  std::string policy = "causal", kv = "full";
   bool parity = false;
 
   ~World() { at::set_num_threads(threads_); }
@@ -105,9 +106,13 @@ void check_equal(const Output& a, const Output& b) {
   CHECK(at::equal(a.frames, b.frames));
   REQUIRE(a.latents.size() == b.latents.size());
   for (size_t i = 0; i < a.latents.size(); ++i) CHECK(at::equal(a.latents[i], b.latents[i]));
-  CHECK(a.total.recomputed == b.total.recomputed);
-  CHECK(a.total.reused == b.total.reused);
-  CHECK(a.total.flops == b.total.flops);
+  const WorkCount one = a.stats.total(), other = b.stats.total();
+  CHECK(one.recomputed == other.recomputed);
+  CHECK(one.reused == other.reused);
+  CHECK(one.flops == other.flops);
+  CHECK(a.stats.kv_bytes == b.stats.kv_bytes);
+  CHECK(a.stats.mean_kv_bytes() == b.stats.mean_kv_bytes());
+  CHECK(a.stats.kv_full_bytes == b.stats.kv_full_bytes);
 }
 
 // Stops behind every row, or every third, resumes, and expects the bits of the uninterrupted run.
@@ -169,6 +174,58 @@ TEST_CASE("a run stopped behind any row goes on to the same bits") {
     CHECK(world.settings.plan.windows.size() == 3);
   }
   check_rows(world, every);
+}
+
+TEST_CASE("compressed keys and values go on within a window to the same bits") {
+  World world;
+  // Windows of seven chunks, so that there are finished ones to forget.
+  world.settings.plan = plan_windows({.frames = 37, .window_frames = 25, .overlap_frames = 9, .chunk = 1});
+  world.settings.history = History::carry;
+  world.kv = GENERATE("stream:0", "stream:1", "r1kv:budget=0.5", "r1kv:budget=1,queries=all,per_head=off", "merge:d=1.2");
+  world.policy = GENERATE("causal", "motioncache:slow,warmup=0,phase1=1,threshold=0.3,min_ratio=0.1", "flowcache:warmup=0,threshold=0.3",
+                          "driftcache:warmup=1,threshold=0.3,distance=linear", "predict:warmup=0,phase1=1,threshold=0.3,min_ratio=0.1,limit=2",
+                          "teacache:base=causal,ret=1,threshold=0.3");
+  INFO(world.kv << " " << world.policy);
+  const Output full = [&] {
+    World other;
+    other.settings.plan = world.settings.plan;
+    other.settings.history = world.settings.history;
+    other.policy = world.policy;
+    return other.run(nullptr);
+  }();
+  CHECK(world.run(nullptr).stats.mean_kv_bytes() < full.stats.mean_kv_bytes());
+  check_rows(world, world.policy == "causal" ? 1 : 4);
+}
+
+TEST_CASE("a state whose compressed keys do not fit the window is refused") {
+  World world;
+  world.settings.plan = plan_windows({.frames = 25, .window_frames = 25, .overlap_frames = 0, .chunk = 1});
+  world.kv = "merge:d=1.2";
+  const TemporaryFolder folder;
+  {
+    const auto run = RunFolder::create(folder / "x.run", some_record());
+    world.run(run.get(), 5);
+  }
+  const auto with = [&](const std::string& entry, const std::optional<std::vector<int64_t>>& values) {
+    fs::remove_all(folder / "bad.run");
+    fs::copy(folder / "x.run", folder / "bad.run", fs::copy_options::recursive);
+    const auto run = RunFolder::open(folder / "bad.run", RunFolder::Access::write);
+    run->attach(world.settings);
+    const State saved = *run->state(0);
+    State changed;
+    for (const auto& [name, tensor] : saved.tensors())
+      if (name != entry) changed.put(name, tensor);
+    if (values) changed.put_integers(entry, *values);
+    run->save_state(0, 4, changed);
+    return refused([&] { world.run(run.get()); });
+  };
+  CHECK_THAT(with("kv/0/0/held", std::nullopt), ContainsSubstring("'kv/0/0/held' is missing"));
+  CHECK_THAT(with("kv/0/0/held", std::vector<int64_t>{-1, 4}), ContainsSubstring("'kv/0/0/held' should be a range of 28 tokens, found [-1, 4)"));
+  CHECK_THAT(with("kv/0/0/held", std::vector<int64_t>{0, 29}), ContainsSubstring("found [0, 29)"));
+  CHECK_THAT(with("kv/0/1/held", std::vector<int64_t>{4, 8}), ContainsSubstring("'kv/0/1/bias' should be Float [4]"));
+  CHECK_THAT(with("kv/0/1/last", std::vector<int64_t>{0, 1, 2, 1000}), ContainsSubstring("'kv/0/1/last' should name rows below"));
+  CHECK_THAT(with("kv/0/1/count", std::nullopt), ContainsSubstring("'kv/0/1/count' is missing"));
+  CHECK_THAT(with("kv/9/0/held", std::vector<int64_t>{0, 1}), ContainsSubstring("'kv/9/0/held' is not known here"));
 }
 
 TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
@@ -306,6 +363,31 @@ TEST_CASE("damaged folders are refused with what is wrong") {
                }),
                ContainsSubstring(name));
   }
+}
+
+TEST_CASE("chunks of a window that is begun again never leave a gap") {
+  World world;
+  world.settings.plan = plan_windows({.frames = 25, .window_frames = 25, .overlap_frames = 0, .chunk = 1});
+  world.settings.checkpoint_bytes = 0;
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  {
+    const auto run = RunFolder::create(path, some_record());
+    world.run(run.get(), 5);
+  }
+  REQUIRE(fs::exists(path / "chunk_000_002.done"));
+  const auto run = RunFolder::open(path, RunFolder::Access::write);
+  run->attach(world.settings);
+  const at::Tensor first = run->chunk(0, 0), second = run->chunk(0, 1);
+  const auto written = [&](const std::string& name) { return fs::last_write_time(path / name); };
+  const auto before = written("chunk_000_000.done");
+  run->save_chunk(0, 0, first);
+  CHECK(written("chunk_000_000.done") == before);  // not written again: at no time is it missing
+  CHECK(run->attach(world.settings).chunks == 3);
+  run->save_chunk(0, 1, second + 1);
+  CHECK(at::equal(run->chunk(0, 1), second + 1));
+  CHECK(run->attach(world.settings).chunks == 2);  // the one behind it belonged to other values
+  CHECK_FALSE(fs::exists(path / "chunk_000_002.safetensors"));
 }
 
 TEST_CASE("a state of other shape is refused before anything is computed") {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "tests/catch.h"
+#include "tests/video_io/phone_files.h"
 #include "tests/video_io/video_helpers.h"
 #include "video_io/fitted_video.h"
 #include "video_io/writer.h"
@@ -44,6 +45,25 @@ TEST_CASE("a video at its own rate and size is shown as it is") {
   CHECK(at::equal(at::cat(parts), read_video(folder / "clip.mp4")));
   CHECK(at::equal(video.last(), read_video(folder / "clip.mp4").narrow(0, 35, 5)));
   CHECK(video.note() == "24 fps, 48x64; 40 frames");
+}
+
+TEST_CASE("a video that is stored lying is stood up before it is cut and scaled") {
+  const TemporaryFolder folder;
+  VideoWriter writer({.path = folder / "lying.mp4", .width = 96, .height = 64, .fps = 16});
+  writer.push(smooth_clip(5, 64, 96));
+  writer.finish();
+  const at::Tensor stored = read_video(folder / "lying.mp4");
+  for (const auto& [clockwise, orientation] : {std::pair(0, 1), std::pair(90, 6), std::pair(180, 3), std::pair(270, 8)}) {
+    INFO(clockwise);
+    write_bytes(folder / "phone.mp4", turned_mp4(read_bytes(folder / "lying.mp4"), clockwise));
+    const at::Tensor shown = as_oriented(stored, orientation);
+    const VideoInfo info = probe(folder / "phone.mp4");
+    CHECK(info.height == shown.size(1));
+    CHECK(info.width == shown.size(2));
+    CHECK(at::equal(read_video(folder / "phone.mp4"), shown));
+    const FittedVideo video(folder / "phone.mp4", 32, 48, 16, 2);
+    CHECK(at::equal(video.last(), FrameFit(info.height, info.width, 32, 48)(shown.narrow(0, 3, 2))));
+  }
 }
 
 TEST_CASE("other rates leave frames out or repeat them, and end with the last one") {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "tests/catch.h"
+#include "tests/video_io/phone_files.h"
 #include "tests/video_io/video_helpers.h"
 #include "video_io/png.h"
 
@@ -37,6 +38,20 @@ TEST_CASE("a PNG is read to the bit, whatever its name says") {
     write_bytes(folder / name, png_of(40, 56));
     CHECK(at::equal(read_still(folder / name), smooth_clip(1, 40, 56)[0]));
   }
+}
+
+TEST_CASE("a JPEG is turned and mirrored as its Exif orientation says") {
+  const TemporaryFolder folder;
+  const std::string jpeg = jpeg_of(smooth_clip(1, 40, 56)[0]);
+  write_bytes(folder / "plain.jpg", jpeg);
+  const at::Tensor stored = read_still(folder / "plain.jpg");
+  REQUIRE(stored.sizes() == at::IntArrayRef({40, 56, 3}));
+  for (int orientation = 0; orientation <= 9; ++orientation)  // 0 and 9 mean nothing
+    for (const bool big_endian : {false, true}) {
+      INFO("orientation " << orientation << (big_endian ? ", big-endian" : ", little-endian"));
+      write_bytes(folder / "phone.jpg", with_orientation(jpeg, orientation, big_endian));
+      CHECK(at::equal(read_still(folder / "phone.jpg"), as_oriented(stored, orientation)));
+    }
 }
 
 TEST_CASE("what is no picture is refused in a sentence") {
