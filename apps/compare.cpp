@@ -114,7 +114,7 @@ void print_summary(const Comparison& c) {
 }
 
 void run_compare(const GivenOptions& given, const Arguments& a) {
-  OptionSet shared = resolve_options(given);
+  OptionSet shared = resolve_options(given, "compare");
   std::vector<std::string> prompts = a.prompts;
   if (!a.prompt_file.empty())
     for (std::string& prompt : read_prompts(a.prompt_file)) prompts.push_back(std::move(prompt));

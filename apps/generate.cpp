@@ -19,6 +19,7 @@
 #include "cache/plan_text.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/latent_preview.h"
 #include "runtime/report.h"
 #include "runtime/run_folder.h"
@@ -245,7 +246,10 @@ void run_generate(OptionSet options, bool extends) {
     if (const std::string& plan = begun->options.at("run.record_plan"); !plan.empty())
       progress.note(fmt::format("the plan {} will not be written: the decisions of the interrupted part are not known any more", plan));
   } else {
-    options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
+    const Recipe recipe = resolve_model(o.model, default_search()).recipe;
+    options.apply_recipe(recipe.defaults);
+    require_skyreels(recipe, extends ? "extend" : "generate");
+    check_options(options, recipe);
   }
   if (extends && o.video.empty())
     fail_usage("there is no video to go on from; name one: longtake extend clip.mp4 -p \"...\" --add 4 -o longer.mp4");

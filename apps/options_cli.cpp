@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "runtime/families.h"
 #include "runtime/kv_choice.h"
 #include "runtime/options_yaml.h"
 #include "runtime/policies.h"
@@ -101,9 +102,12 @@ OptionSet given_options(const GivenOptions& given) {
   return options;
 }
 
-OptionSet resolve_options(const GivenOptions& given) {
+OptionSet resolve_options(const GivenOptions& given, const std::string& skyreels_verb) {
   OptionSet options = given_options(given);
-  options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
+  const Recipe recipe = resolve_model(options.values().model, default_search()).recipe;
+  options.apply_recipe(recipe.defaults);
+  if (!skyreels_verb.empty()) require_skyreels(recipe, skyreels_verb);
+  check_options(options, recipe);
   return options;
 }
 

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "runtime/batch_names.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/options_yaml.h"
 #include "runtime/recipe.h"
 
@@ -55,7 +56,9 @@ RecipeDefaults recipe_defaults() {
   return [known](const std::string& model) {
     const auto found = known->find(model);
     if (found != known->end()) return found->second;
-    return known->emplace(model, resolve_model(model, default_search()).recipe.defaults).first->second;
+    const Recipe recipe = resolve_model(model, default_search()).recipe;
+    require_skyreels(recipe, "batch (and vbench)");
+    return known->emplace(model, recipe.defaults).first->second;
   };
 }
 

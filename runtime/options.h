@@ -64,6 +64,11 @@ struct GenerateOptions {
   int addnoise = 20;
   std::string history = "reencode";
   std::string kv = "full";
+  int in_flight = 4;  // chunks; this and the next four are MAGI-1's
+  std::string key_chunks = "5,4,3,2";
+  int clean_key_chunks = 1;  // 0: as in the last part
+  double prev_guidance = 1.5;
+  std::string special_tokens = "high_quality,duration";
 
   std::string device = "auto";
   std::string dtype = "bf16";
