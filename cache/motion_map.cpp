@@ -7,14 +7,11 @@
 #include <ATen/ops/ones.h>
 
 namespace longtake {
-namespace {
-
-// mean|to - from| / (mean|from| + eps) over the hidden dimension: how far a token changed between two frames.
-at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
-  return at::mean(at::abs(to - from), -1) / (at::mean(at::abs(from), -1) + 1e-8);
+// How far a token changed between two frames, over the hidden dimension.
+at::Tensor MotionMap::change(const at::Tensor& from, const at::Tensor& to) const {
+  const at::Tensor moved = at::mean(at::abs(to - from), -1);
+  return measure_ == MotionMeasure::absolute ? moved : moved / (at::mean(at::abs(from), -1) + 1e-8);
 }
-
-}  // namespace
 
 at::Tensor MotionMap::measure(const StepContext& context, int branch, const at::Tensor& hidden_in) {
   const at::Tensor hidden = hidden_in.to(at::kFloat);
@@ -22,11 +19,11 @@ at::Tensor MotionMap::measure(const StepContext& context, int branch, const at::
   at::Tensor first;
   const auto before = last_frame_.find({context.chunk - 1, branch});
   const at::Tensor later =
-      frames > 1 ? relative_change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
+      frames > 1 ? change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
   if (context.chunk == 0 && later.defined())
     first = later[0];
   else if (context.chunk > 0 && before != last_frame_.end())
-    first = relative_change(before->second.to(at::kFloat), hidden[0]);
+    first = change(before->second.to(at::kFloat), hidden[0]);
   else
     first = at::ones({context.plane}, hidden.options());
   remember(context, branch, hidden_in);

@@ -1,4 +1,5 @@
-// How much each token moves: the relative change of its last hidden state from one latent frame to the next (spec motioncache.md 1.5).
+// How much each token moves: the change of its last hidden state, or its latents, from one latent frame to the next (spec motioncache.md
+// 1.5 and 2.4).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,11 +11,16 @@
 
 namespace longtake {
 
+// H_f of a token in frame f: mean|H_f - H_{f-1}| over its dimensions, as it is or over mean|H_{f-1}|.
+enum class MotionMeasure { relative, absolute };
+
 class MotionMap {
  public:
-  // hidden [frames, plane, dim] of a chunk in a branch -> [frames, plane] float32: mean|H_f - H_{f-1}| / mean|H_{f-1}| over dim. The
-  // first frame is compared with the last one of the chunk before it, as that was seen last; the first chunk's first frame takes
-  // over the second one's, and where there is nothing to compare with all tokens move by 1.
+  explicit MotionMap(MotionMeasure measure = MotionMeasure::relative) : measure_(measure) {}
+
+  // hidden [frames, plane, dim] of a chunk in a branch -> [frames, plane] float32. The first frame is compared with the last one
+  // of the chunk before it, as that was seen last; the first chunk's first frame takes over the second one's, and where there is nothing to
+  // compare with all tokens move by 1.
   at::Tensor measure(const StepContext& context, int branch, const at::Tensor& hidden);
 
   // A chunk that is only compared with: its last frame is remembered.
@@ -26,6 +32,9 @@ class MotionMap {
   void load(const State& state, const at::Device& device);
 
  private:
+  at::Tensor change(const at::Tensor& from, const at::Tensor& to) const;
+
+  MotionMeasure measure_;
   std::map<std::pair<int, int>, at::Tensor> last_frame_;  // (chunk, branch) -> [plane, dim]
 };
 

@@ -29,6 +29,8 @@ class ResidualCache {
   at::Tensor merge(int chunk, int branch, const at::Tensor& embedded, const Decision& decision, const at::Tensor& fresh,
                    int64_t frames, int64_t plane, double level, at::Tensor* moved = nullptr);
 
+  void forget(int chunk) { std::erase_if(history_, [chunk](const auto& h) { return h.first.first == chunk; }); }
+
   // "residual/CHUNK/BRANCH" and the list of them.
   void save(State& state) const;
   void load(const State& state, const at::Device& device);

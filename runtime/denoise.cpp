@@ -154,11 +154,16 @@ class WindowLoop {
       w.store = policy_.residuals() > 0 && (step.update || step.idle);
       w.timesteps.assign(g.chunks[c].frames, timestep_of(row, c));
       w.context = {window_, c, step.step, schedule_.steps(), g.chunks[c].frames, g.plane, prefix};
-      if (w.keep) w.decisions = policy_.decide(w.context);
-      for (int b = 0; w.keep && b < settings_.branches(); ++b)
-        if (!w.decisions[b].tokens.is_none()) computes[b] = true;
+      w.embedded = backbone_.embed(model_input(c));
+      if (w.keep) policy_.input(w.context, w.embedded.view({w.context.frames, w.context.plane, -1}));
       w.hidden.resize(settings_.branches());
       work.push_back(std::move(w));
+    }
+    for (ChunkWork& w : work) {
+      if (!w.keep) continue;
+      w.decisions = policy_.decide(w.context);
+      for (int b = 0; b < settings_.branches(); ++b)
+        if (!w.decisions[b].tokens.is_none()) computes[b] = true;
     }
     // Chunks that only stand by are there to be attended to: they run when somebody does.
     for (ChunkWork& w : work) {
@@ -180,7 +185,6 @@ class WindowLoop {
     std::vector<ChunkWork> work = plan(row);
     std::vector<WorkItem> items;
     std::vector<at::Tensor> inputs;
-    for (ChunkWork& w : work) w.embedded = backbone_.embed(model_input(w.chunk));
     for (int b = 0; b < settings_.branches(); ++b) {
       for (const ChunkWork& w : work) {
         record(row, w, b);

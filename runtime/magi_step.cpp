@@ -11,11 +11,6 @@ namespace {
 enum BaseBranch { kText = 0, kNullText = 1, kAlone = 2 };
 enum DistilledBranch { kMain = 0, kCopy = 1 };
 
-// The chunks that are not finished.
-std::span<const ChunkStep> in_flight(const Row& row) {
-  return row.prefix ? std::span<const ChunkStep>{} : std::span(row.chunks).subspan(row.extra_clean);
-}
-
 const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> items,
                               std::span<const at::Tensor> velocities) {
   static const at::Tensor none;
@@ -25,6 +20,10 @@ const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> i
 }
 
 }  // namespace
+
+std::span<const ChunkStep> in_flight(const Row& row) {
+  return row.prefix ? std::span<const ChunkStep>{} : std::span(row.chunks).subspan(row.extra_clean);
+}
 
 std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts,
                                       const TextKv& null_text) {
@@ -71,6 +70,10 @@ std::vector<at::Tensor> guided_velocities(const Row& row, const Config& config, 
   std::vector<at::Tensor> out;
   for (const ChunkStep& c : in_flight(row)) {
     const auto of = [&](int branch) { return velocity_of(c.chunk, branch, items, velocities); };
+    if (std::none_of(items.begin(), items.end(), [&](const WorkItem& item) { return item.chunk == c.chunk; })) {
+      out.push_back({});
+      continue;
+    }
     if (config.engine.distilled) {
       const at::Tensor copy = of(kCopy);
       out.push_back(copy.defined() ? blend_copy(of(kMain), copy) : of(kMain));

@@ -15,8 +15,8 @@ class VideoTexts {
  public:
   // captions: of each prompt the text encoder's rows that count, [L, caption_dim] float32. prompt_of: which prompt each
   // chunk from size.first on follows; empty for the first prompt throughout. tokens: the special rows that `settings`
-  // puts in front of a caption; may be empty where there are none. The transformer must outlive nothing: keys and
-  // values are computed here, once for chunks of equal rows.
+  // puts in front of a caption; may be empty where it asks for none. Keys and values are computed here, once for equal
+  // rows.
   VideoTexts(const Transformer& transformer, const std::vector<at::Tensor>& captions, const std::vector<int>& prompt_of,
              const SpecialTokens& tokens, const TextSettings& settings, const VideoSize& size);
   VideoTexts(const VideoTexts&) = delete;  // branches() and none() refer to it
@@ -28,7 +28,7 @@ class VideoTexts {
 
  private:
   bool distilled_;
-  std::map<std::pair<int, int>, TextKv> texts_;  // by prompt and chunks that are left
+  std::map<std::pair<int, int>, TextKv> texts_;  // by prompt and the first chunk with these rows, from size.first on
   std::vector<const TextKv*> of_chunk_;          // of each chunk of the video
   TextKv none_;
 };
