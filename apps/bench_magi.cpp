@@ -1,6 +1,7 @@
 #include "apps/bench_magi.h"
 
 #include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
 
 #include "apps/interrupt.h"
 #include "apps/row_clock.h"

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <random>
 
 #include "base/error.h"
 #include "runtime/families.h"
@@ -109,6 +110,12 @@ OptionSet resolve_options(const GivenOptions& given, const std::string& skyreels
   if (!skyreels_verb.empty()) require_skyreels(recipe, skyreels_verb);
   check_options(options, recipe);
   return options;
+}
+
+void draw_seed(OptionSet& options) {
+  if (options.values().seed) return;
+  std::random_device random;
+  options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
 }
 
 void check_one_decider(const OptionSet& options) {

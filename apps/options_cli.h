@@ -43,6 +43,9 @@ OptionSet given_options(const GivenOptions& given);
 // nothing to the model, and where a `skyreels_verb` is given a model of another family.
 OptionSet resolve_options(const GivenOptions& given, const std::string& skyreels_verb = "");
 
+// A random seed where the options name none; it is recorded like one that was given.
+void draw_seed(OptionSet& options);
+
 // Usage error where a plan and a policy were both asked for.
 void check_one_decider(const OptionSet& options);
 

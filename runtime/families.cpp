@@ -104,7 +104,7 @@ void check_recipe_family(const Recipe& recipe, const std::string& origin) {
 
 void require_skyreels(const Recipe& recipe, const std::string& verb) {
   if (is_magi(recipe))
-    fail_usage("{} is of the family {}, which longtake {} does not run yet; longtake bench generate measures it", recipe.name,
+    fail_usage("{} is of the family {}, which longtake {} does not run yet; generate, extend and bench generate do", recipe.name,
                recipe.architecture.family, verb);
 }
 

@@ -46,22 +46,26 @@ std::string key_chunks_text(const std::vector<int>& chunks) {
   return chunks.empty() ? "all" : fmt::format("{}", fmt::join(chunks, ","));
 }
 
-// The new frames of a run: whole chunks. P given frames of a video's end fill up the first of them (VideoSize::of).
+// The frames that are to be generated behind the given ones, by which the reference counts (num_frames): they end a chunk. A picture is
+// the first of the frames asked for; of a video's end only what follows it counts.
 int frames_of_run(const GenerateOptions& o, std::string* note) {
   const int chunk = o.chunk * kTemporalStride;
+  const int given = !o.image.empty() ? kTemporalStride : o.video.empty() ? 0 : o.context;
+  const int unshown = o.video.empty() ? 0 : given;
   if (note != nullptr) note->clear();
   if (o.duration > 0 || o.add > 0) {
     const double seconds = o.duration > 0 ? o.duration : o.add, wanted = seconds * o.fps;
     if (wanted > 1e6) fail_usage("{} s at {} fps are {:.0f} frames, and a video has at most 1000000", seconds, o.fps, wanted);
-    const int frames = std::max(1, static_cast<int>(std::lround(wanted / chunk))) * chunk;
+    const int chunks = std::max(unshown / chunk + 1, static_cast<int>(std::lround((wanted + unshown) / chunk))), frames = chunks * chunk - unshown;
     if (note != nullptr && frames != wanted)
-      *note = fmt::format("{} s are rounded to {} frames ({:.3f} s), whole chunks of {}", seconds, frames, static_cast<double>(frames) / o.fps, chunk);
-    return frames;
+      *note = fmt::format("{} s are rounded to {} frames ({:.3f} s), which end a chunk of {}", seconds, frames, static_cast<double>(frames) / o.fps,
+                          chunk);
+    return chunks * chunk - given;
   }
   if (o.frames % chunk != 0)
     fail_usage("video.frames must be a multiple of {}, the frames of a chunk, found {}; use {} or {}", chunk, o.frames,
                std::max(1, o.frames / chunk) * chunk, (o.frames / chunk + 1) * chunk);
-  return o.frames;
+  return o.frames - given;
 }
 
 // The time up to which the configuration guides, its scales being constant there and those of no guidance behind.

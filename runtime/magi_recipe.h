@@ -24,7 +24,9 @@ Recipe magi_recipe(const magi::Config& config, const std::string& name, const st
 magi::ModelConfig magi_sizes(const Recipe& recipe);
 MagiVaeConfig magi_vae_config(const Recipe& recipe);
 
-// What a run of these options is, in the reference's terms; a duration becomes whole chunks, and `note` says what was rounded.
+// What a run of these options is, in the reference's terms; a duration becomes whole chunks, and `note` says what was rounded. Where a
+// video is gone on from, options.context must be known. The reference counts a picture's own frames besides num_frames and so makes
+// a chunk more; here the video is as long as asked for.
 // Errors: usage, in the options' words; bad_file as magi_sizes.
 magi::Config magi_config(const Recipe& recipe, const GenerateOptions& options, std::string* note = nullptr);
 
