@@ -20,7 +20,7 @@ using test::MagiFolder;
 
 namespace {
 
-constexpr ModelTarget kCpu{at::kCPU, at::kFloat};
+const ModelTarget kCpu{at::kCPU, at::kFloat};
 
 ResolvedModel opened(const MagiFolder& folder) { return resolve_model(folder.path().string(), default_search()); }
 
@@ -225,17 +225,18 @@ TEST_CASE("MAGI-1 with random weights is finite and the same again") {
 }
 
 TEST_CASE("MAGI-1: the work of the published runs") {
-  // Spec magi1.md section 7, in PFLOP; "same, exact branch skipping" for the base models, and no copies of chunks that see only themselves.
+  // Spec magi1.md section 7, in PFLOP; for the base model that with branches skipped. The table of the distilled ones has a quarter of a
+  // chunk's steps more: copies of a chunk that sees only itself, which are left out here (3.6).
   const auto work = [](const std::string& name, const std::vector<std::string>& set) {
     const ResolvedModel model{find_recipe(name, default_search()), {}, ""};
     return magi_work(request_of(model, set), 0);
   };
-  CHECK(work("magi-1-4.5b-distill", {}).flops * 1e-15 == Approx(71.7).epsilon(0.01));
-  CHECK(work("magi-1-4.5b-distill", {"sampling.steps=16"}).flops * 1e-15 == Approx(18.3).epsilon(0.01));
-  CHECK(work("magi-1-4.5b-distill", {"video.size=480x832"}).flops * 1e-15 == Approx(48.2).epsilon(0.01));
+  CHECK(work("magi-1-4.5b-distill", {}).flops * 1e-15 == Approx(71.7 - 16 * 0.1605).epsilon(0.01));
+  CHECK(work("magi-1-4.5b-distill", {"sampling.steps=16"}).flops * 1e-15 == Approx(18.3 - 4 * 0.1605).epsilon(0.01));
+  CHECK(work("magi-1-4.5b-distill", {"video.size=480x832"}).flops * 1e-15 == Approx(48.2 - 16 * 0.1127).epsilon(0.01));
   CHECK(work("magi-1-4.5b", {}).flops * 1e-15 == Approx(150.0).epsilon(0.01));
-  CHECK(work("magi-1-24b-distill", {}).flops * 1e-15 == Approx(170).epsilon(0.01));
-  CHECK(work("magi-1-4.5b-distill", {"video.frames=240", "sampling.key_chunks=all"}).flops * 1e-15 == Approx(307.8).epsilon(0.01));
+  CHECK(work("magi-1-24b-distill", {}).flops * 1e-15 == Approx(170 - 4 * 1.515).epsilon(0.01));
+  CHECK(work("magi-1-4.5b-distill", {"video.frames=240", "sampling.key_chunks=all"}).flops * 1e-15 == Approx(307.8 - 16 * 0.1605).epsilon(0.01));
   CHECK(work("magi-1-4.5b-distill", {}).rows == 64 / 4 * (4 + 4 - 1));
   const ResolvedModel model{find_recipe("magi-1-4.5b", default_search()), {}, ""};
   const std::string report = magi_plan_report(request_of(model), model.recipe, 2);
