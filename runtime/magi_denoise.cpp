@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -9,9 +10,9 @@
 
 #include "base/error.h"
 #include "cache/kv_cache.h"
-#include "cache/residual.h"
 #include "models/ops/patches.h"
 #include "runtime/magi_step.h"
+#include "runtime/magi_velocities.h"
 
 namespace longtake::magi {
 namespace {
@@ -26,8 +27,11 @@ std::vector<int64_t> first_keys_needed(const std::vector<Row>& rows) {
   return needed;
 }
 
+bool is_partial(const TokenSet& set) { return !set.is_all() && !set.is_none(); }
+
 class VideoLoop {
  public:
+  // latents [C, F, h, w]: noise; the loop puts the prefix there.
   VideoLoop(const Backbone& backbone, CachePolicy& policy, const VideoSettings& settings, const at::Tensor& prefix,
             const at::Tensor& latents, NoiseSource& noise, RunStats& stats, const DenoiseHooks& hooks)
       : backbone_(backbone),
@@ -48,6 +52,11 @@ class VideoLoop {
                    "expected a backbone of {} chunks and {} frames, found {} and {}", settings.size.chunks,
                    settings.size.frames(), g.chunks.size(), g.frames());
     stats_.kv_full_bytes = std::max(stats_.kv_full_bytes, kv_.shape().bytes(dtype_));
+    if (prefix_.defined()) {
+      const at::Tensor place = latents_.narrow(1, 0, prefix_.size(1));
+      if (settings.quirks.noisy_motion) noise_under_prefix_ = place.clone();
+      place.copy_(prefix_);
+    }
     policy_.begin_window(0);
   }
 
@@ -87,6 +96,7 @@ class VideoLoop {
     at::Tensor input;     // latents [C, F, h, w] with the given frames as they were given
     at::Tensor embedded;  // [tokens, dim]
     Decision decision;
+    bool diluted = false;  // see Quirks::diluted_copies
   };
 
   int count() const { return static_cast<int>(rows_.size()); }
@@ -141,9 +151,13 @@ class VideoLoop {
     }
     policy_.begin_row(context);
     for (ChunkWork& w : work)
-      if (w.update) policy_.input(w.context, w.embedded.view({w.context.frames, w.context.plane, -1}));
-    for (ChunkWork& w : work)
-      if (w.update) w.decision = policy_.decide(w.context).at(0);
+      if (w.update) policy_.input(w.context, by_token(w, w.embedded));
+    for (ChunkWork& w : work) {
+      if (!w.update) continue;
+      w.decision = policy_.decide(w.context).at(0);
+      const bool copied = row.nearly_clean && w.at == &in_flight(row).front();
+      w.diluted = settings_.quirks.diluted_copies && copied && is_partial(w.decision.tokens);
+    }
     return work;
   }
 
@@ -151,11 +165,12 @@ class VideoLoop {
   std::vector<WorkItem> chosen_items(int index, const std::vector<ChunkWork>& work) {
     const Row& row = rows_[index];
     std::vector<WorkItem> items;
+    const bool all_copies = std::any_of(work.begin(), work.end(), [](const ChunkWork& w) { return w.diluted; });
     for (const ChunkWork& w : work) record(index, w);
-    for (WorkItem& item : work_items(row, settings_.schedule, settings_.config, chunk_tokens())) {
+    for (WorkItem& item : work_items(row, settings_.schedule, settings_.config, chunk_tokens(), all_copies)) {
       const ChunkWork& w =
           *std::find_if(work.begin(), work.end(), [&](const auto& c) { return c.at->chunk == item.chunk; });
-      const bool partial = !w.decision.tokens.is_all() && !w.decision.tokens.is_none();
+      const bool partial = is_partial(w.decision.tokens);
       LONGTAKE_CHECK(!partial || settings_.config.engine.distilled,
                      "expected all or no tokens of chunk {}: branches of guidance that store no keys need all",
                      item.chunk);
@@ -188,21 +203,33 @@ class VideoLoop {
     const std::vector<at::Tensor> guided = guided_velocities(row, settings_.config, items, velocities);
     size_t next = 0;
     std::vector<at::Tensor> seen;
-    for (const ChunkWork& w : work) seen.push_back(w.update ? advance(w, guided[next++]) : w.input);
+    for (const ChunkWork& w : work) seen.push_back(w.update ? advance(w, guided[next++]) : prefix_seen(w));
     for (size_t i = 0; i < work.size(); ++i)
-      if (work[i].update || row.prefix)
-        policy_.observe(work[i].context, 0,
-                        patch_rows(seen[i]).view({work[i].context.frames, work[i].context.plane, -1}));
+      if (work[i].update || row.prefix) policy_.observe(work[i].context, 0, by_token(work[i], patch_rows(seen[i])));
   }
 
-  // [C, F, h, w]; of no meaning for tokens that the item does not compute; undefined where the chunk is finished.
+  static at::Tensor by_token(const ChunkWork& w, const at::Tensor& rows) {
+    return rows.view({w.context.frames, w.context.plane, -1});
+  }
+
+  // What the policy observes of a chunk that is not denoised.
+  at::Tensor prefix_seen(const ChunkWork& w) const {
+    const auto& span = backbone_.geometry().chunks[w.at->chunk];
+    return settings_.quirks.noisy_motion && w.context.prefix ? noise_under_prefix_.narrow(1, span.first, span.frames)
+                                                             : w.input;
+  }
+
+  // [C, F, h, w]; zero for tokens that the item does not compute, undefined where the chunk is finished.
   at::Tensor velocity(const WorkItem& item, const at::Tensor& hidden) const {
     if (item.finished) return {};
     if (item.tokens.is_all()) return backbone_.head(hidden, item.timesteps);
     const WindowGeometry& g = backbone_.geometry();
-    const at::Tensor all = at::zeros({g.chunk_tokens(item.chunk), hidden.size(1)}, hidden.options());
-    all.index_copy_(0, item.tokens.indices(g.chunks[item.chunk].frames, g.plane, hidden.device()), hidden);
-    return backbone_.head(all, item.timesteps);
+    const int64_t frames = g.chunks[item.chunk].frames;
+    const at::Tensor all = at::zeros({frames * g.plane, hidden.size(1)}, hidden.options());
+    all.index_copy_(0, item.tokens.indices(frames, g.plane, hidden.device()), hidden);
+    const at::Tensor computed = item.tokens.mask(frames, g.plane, hidden.device()).view({-1, 1});
+    const at::Tensor rows = patch_rows(backbone_.head(all, item.timesteps));
+    return from_patch_rows(at::where(computed, rows, at::zeros_like(rows)), frames, g.latent_height, g.latent_width);
   }
 
   // Moves the chunk's latents by the velocity of what was computed, undefined for nothing, and what is kept of the
@@ -215,31 +242,19 @@ class VideoLoop {
            "the model's output is not finite at the first step of chunk {}; check the checkpoint, or run with --dtype "
            "fp32",
            w.at->chunk + 1);
-    const at::Tensor velocity = policy_.residuals() > 0 ? with_rest(w, computed, dt) : computed;
-    const at::Tensor next =
-        settings_.quirks.displacement && policy_.residuals() > 0 ? w.input + velocity : w.input + velocity * dt;
+    Decision decision = w.decision;
+    if (w.diluted) decision.tokens = TokenSet::all();
+    const bool displacement = settings_.quirks.displacement;
+    at::Tensor moved;
+    const at::Tensor kept =
+        velocities_.complete(w.at->chunk, decision, displacement && computed.defined() ? computed * dt : computed,
+                             w.input, 1 - w.at->t, policy_.wants_change() ? &moved : nullptr);
+    if (moved.defined()) policy_.changed(w.context, 0, moved.view({w.context.frames, w.context.plane}));
+    const at::Tensor next = w.input + (displacement ? kept : kept * dt);
     const at::Tensor target = chunk_latents(w.at->chunk);
     target.copy_(next);
     if (!settings_.quirks.moved_prefix) restore_prefix(w.at->chunk, target);
-    return settings_.quirks.noisy_motion ? next : w.input + velocity * (1 - w.at->t);
-  }
-
-  // The chunk's velocity (or displacement) with kept values where nothing was computed; keeps what was.
-  at::Tensor with_rest(const ChunkWork& w, const at::Tensor& computed, float dt) {
-    const int64_t frames = w.context.frames, plane = w.context.plane;
-    const TokenSet& set = w.decision.tokens;
-    at::Tensor rows;
-    if (computed.defined()) {
-      rows = patch_rows(settings_.quirks.displacement ? computed * dt : computed);
-      if (!set.is_all()) rows = rows.index_select(0, set.indices(frames, plane, rows.device()));
-    }
-    // A residual over an input of zero is the value itself.
-    const at::Tensor zero = at::zeros({frames * plane, w.input.size(0) * 4}, w.input.options());
-    at::Tensor moved;
-    const at::Tensor merged = velocities_.merge(w.at->chunk, 0, zero, w.decision, rows, frames, plane, 1 - w.at->t,
-                                                policy_.wants_change() ? &moved : nullptr);
-    if (moved.defined()) policy_.changed(w.context, 0, moved.view({frames, plane}));
-    return from_patch_rows(merged, frames, w.input.size(2), w.input.size(3));
+    return settings_.quirks.noisy_motion ? next : w.input + kept * (displacement ? (1 - w.at->t) / dt : 1 - w.at->t);
   }
 
   void record(int index, const ChunkWork& w) {
@@ -280,7 +295,8 @@ class VideoLoop {
   const DenoiseHooks& hooks_;
   const at::ScalarType dtype_;
   KvCache kv_;
-  ResidualCache velocities_;
+  KeptVelocities velocities_;
+  at::Tensor noise_under_prefix_;  // for a quirk alone; only read in the row of the prefix: no part of the state
   int first_row_ = 0;
 };
 
@@ -311,7 +327,6 @@ at::Tensor denoise_video(const Backbone& backbone, CachePolicy& policy, const Vi
   const at::Tensor latents = resume ? at::zeros(shape, at::TensorOptions().dtype(at::kFloat).device(device))
                                     : noise.latents(0, shape).to(device);
   const at::Tensor frames = prefix.defined() ? prefix.to(device, at::kFloat) : at::Tensor();
-  if (frames.defined()) latents.narrow(1, 0, given).copy_(frames);
   VideoLoop loop(backbone, policy, settings, frames, latents, noise, stats, hooks);
   if (resume) loop.load(*resume);
   return loop.run();

@@ -21,7 +21,11 @@ struct Quirks {
   bool displacement = false;
   // A chunk of which only some tokens are computed attends to what the first chunk in flight attends to.
   bool first_chunks_keys = false;
-  // Policies observe the latents as they stand, not the clean ones that the velocity points to.
+  // A chunk that has a nearly clean copy and is computed in part takes the blend of both for all its tokens, where
+  // those that were not computed count as zero.
+  bool diluted_copies = false;
+  // Policies observe the latents as they stand, not the clean ones that the velocity points to; and for prefix chunks
+  // the noise that the given latents took the place of.
   bool noisy_motion = false;
 };
 

@@ -33,7 +33,7 @@ std::vector<Branch> guidance_branches(bool distilled, const std::vector<const Te
 }
 
 std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config,
-                                 int64_t chunk_tokens) {
+                                 int64_t chunk_tokens, bool all_copies) {
   const bool distilled = config.engine.distilled;
   const double dt = distilled ? step_size(settings, row.interval) : 0;
   std::vector<WorkItem> items;
@@ -49,7 +49,7 @@ std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& setting
   const auto alone = [](const ChunkStep& c) { return KeyRange{c.chunk, c.chunk + 1}; };
   if (distilled) {
     for (const ChunkStep& c : row.chunks) add(kMain, c, c.keys, true);
-    if (row.nearly_clean && in_flight(row).front().keys != alone(in_flight(row).front()))
+    if (row.nearly_clean && (all_copies || in_flight(row).front().keys != alone(in_flight(row).front())))
       add(kCopy, in_flight(row).front(), alone(in_flight(row).front()), false);
     return items;
   }

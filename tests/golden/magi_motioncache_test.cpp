@@ -35,10 +35,11 @@ LatentMotionCacheSettings policy_settings(const nlohmann::json& s) {
   return p;
 }
 
-// "eb2f...": bit p of byte p/8 is token p.
+// A number in hexadecimal whose bit p is token p.
 at::Tensor mask_of(const std::string& hex, int64_t tokens) {
   const at::Tensor mask = at::zeros({tokens}, at::kBool);
-  for (int64_t p = 0; p < tokens; ++p) mask[p] = (std::stoi(hex.substr(p / 8 * 2, 2), nullptr, 16) >> (p % 8) & 1) != 0;
+  for (int64_t p = 0; p < std::min<int64_t>(tokens, 4 * static_cast<int64_t>(hex.size())); ++p)
+    mask[p] = (std::stoi(hex.substr(hex.size() - 1 - p / 4, 1), nullptr, 16) >> (p % 4) & 1) != 0;
   return mask;
 }
 
@@ -48,11 +49,12 @@ struct Comparison {
   int decisions = 0, undecided = 0, other_kind = 0, other_mask = 0, other_numbers = 0;
   double worst_distance = 0;
 
-  // Whether the decision is the fork's.
-  bool add(const nlohmann::json& wanted, const DecisionRecord& d, const LatentMotionCache::ChunkState& state) {
+  // Whether the decision is the fork's. whole: the fork counts a partial computation as one of the whole chunk.
+  bool add(const nlohmann::json& wanted, const DecisionRecord& d, const LatentMotionCache::ChunkState& state,
+           bool whole) {
     INFO(wanted.dump());
     ++decisions;
-    const std::string kind = d.recomputed == d.tokens ? "full" : d.recomputed == 0 ? "reuse" : "partial";
+    const std::string kind = d.recomputed == 0 ? "reuse" : d.recomputed == d.tokens || whole ? "full" : "partial";
     CHECK(wanted.at("k") == d.step);
     const bool close = std::abs(wanted.value("margin", 1.0)) < kUndecided;
     bool same = kind == wanted.at("kind");
@@ -88,6 +90,7 @@ void check_run(const golden::MagiModel& m, const Checkpoint& io, const std::stri
   settings.quirks = {.moved_prefix = true,
                      .displacement = true,
                      .first_chunks_keys = run.at("partial_update_keys").get<std::string>().starts_with("first"),
+                     .diluted_copies = true,
                      .noisy_motion = true};
   const magi::VideoTexts texts(*m.transformer, {io.tensor("mot.caption")}, {}, {},
                                {.high_quality = false, .duration = false}, settings.size);
@@ -105,10 +108,11 @@ void check_run(const golden::MagiModel& m, const Checkpoint& io, const std::stri
   hooks.on_decision = [&](const DecisionRecord& d) {
     if (!d.update) return;
     const auto& step = run.at("steps").at(d.row - first_row);
-    same =
-        comparison.add(step.at("chunks").at(d.chunk - step.at("first_chunk").get<int>()), d, policy.chunk(d.chunk)) &&
-        same;
-    computed += d.recomputed, tokens += d.tokens;
+    const int first = step.at("first_chunk");
+    const bool whole = settings.schedule.nearly_clean_copy && step.at("nearly_clean") && d.chunk == first;
+    same = comparison.add(step.at("chunks").at(d.chunk - first), d, policy.chunk(d.chunk), whole) && same;
+    computed += whole && d.recomputed > 0 ? d.tokens : d.recomputed;
+    tokens += d.tokens;
   };
   hooks.on_row_end = [&](const RowEnd& end) {
     const std::string weights = fmt::format("{}.motion_weights_after_step{}", name, end.row - first_row);
