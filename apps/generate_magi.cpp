@@ -78,8 +78,10 @@ class MagiVideo {
     progress_.stage(fmt::format("denoising {} chunks in {} rows", settings.size.chunks - settings.size.first, rows));
     progress_.rows_begin(rows);
     MagiHooks hooks;
+    hooks.denoise.on_decision = [this](const DecisionRecord& d) { tokens_ += d.tokens, recomputed_ += d.recomputed; };
     hooks.denoise.on_row_end = [this](const RowEnd& end) {
-      progress_.row_done(fmt::format("row {}/{}", end.row + 1, end.rows), 0);
+      const double computed = tokens_ == 0 ? 1 : static_cast<double>(recomputed_) / static_cast<double>(tokens_);
+      progress_.row_done(fmt::format("row {}/{}", end.row + 1, end.rows), 1 - computed);
       log_.event({{"event", "row"}, {"row", end.row}, {"finished", end.finished}, {"seconds", progress_.seconds()}});
     };
     hooks.on_latents = [this](const at::Tensor& latents) { sink_.latents(WindowSpan{}, latents); };
@@ -103,6 +105,7 @@ class MagiVideo {
   Progress& progress_;
   JsonLog log_;
   VideoSink sink_;
+  int64_t tokens_ = 0, recomputed_ = 0;  // of all decisions so far
 };
 
 }  // namespace
@@ -121,7 +124,7 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   if (o.dry_run) {
     for (const std::string& text : {note, inputs.note()})
       if (!text.empty()) fmt::print("{}\n", text);
-    fmt::print("model: {} ({})\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe",
+    fmt::print("model: {} ({}), policy {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
                magi_plan_report(request, model.recipe, o.dtype == "fp32" ? 4 : 2));
     return;
   }
@@ -130,7 +133,7 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   Progress progress;
   for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
-  progress.stage(fmt::format("longtake {}, model {}, seed {}", kVersion, model.recipe.name, *o.seed));
+  progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
   const c10::InferenceMode inference;
   const InterruptGuard interrupt;
   MagiVideo(options, model, request, model_target(o), progress).make(inputs);

@@ -64,8 +64,9 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
       [&verb] {
         for (CLI::Option* option : verb.get_options())
           if (option->get_group().empty()) option->group("More options");
-        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}\nK/V compression (--kv NAME[:KEY=VALUE...]):\n{}",
-                                describe_policies(), describe_kv()));
+        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}\nPolicies of MAGI-1 models:\n{}\nK/V compression (--kv "
+                                "NAME[:KEY=VALUE...]):\n{}",
+                                describe_policies(), describe_policies(PolicyFamily::latent), describe_kv()));
         throw CLI::CallForHelp();
       },
       "Show every option");

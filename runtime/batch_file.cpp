@@ -37,6 +37,9 @@ void complete(BatchJob& job, const RecipeDefaults& recipes) {
     options.set({"seed", fmt::format("{}", o.seed.value_or(0) + number_of(job.name)), "from the name"}, SourceLevel::flag);
   options.set({"out", job.name + ".mp4", "from the name"}, SourceLevel::flag);
   options.apply_recipe(recipes(o.model));
+  Recipe model;  // of SkyReels-V2, as all that batches run
+  model.name = o.model;
+  check_options(options, model);
 }
 
 void check_count(size_t jobs, const std::string& origin) {

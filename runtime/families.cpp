@@ -27,8 +27,7 @@ const Reasons& not_in_skyreels() {
 const Reasons& not_in_magi() {
   static const Reasons reasons = {
       {"negative", "guidance there steers away from a learned caption that stands for no text"},
-      {"policy", "longtake computes every step of every chunk of it so far"},
-      {"plan", "longtake computes every step of every chunk of it so far"},
+      {"plan", "plans are of SkyReels-V2's windows"},
       {"parity", "there is no parity setting for it"},
       {"prompts", "longtake gives all its chunks one prompt so far"},
       {"conditioning.end_image", "it has no way to lead to a picture"},
@@ -40,7 +39,7 @@ const Reasons& not_in_magi() {
       {"sampling.history", "long videos there are one run without windows to take over"},
       {"sampling.kv", "what it keeps follows from sampling.key_chunks"},
       {"run.decode_latents", "its VAE decodes whole chunks tile by tile"},
-      {"run.record_plan", "longtake computes every step of every chunk of it so far"},
+      {"run.record_plan", "plans are of SkyReels-V2's windows"},
       {"run.resume", "its runs cannot be taken up again yet"},
       {"run.overwrite_run", "its runs keep no run folder yet"},
       {"run.keep_run", "its runs keep no run folder yet"},

@@ -3,8 +3,8 @@
 #include <chrono>
 
 #include "base/error.h"
-#include "cache/policy.h"
 #include "models/magi_vae/tiled.h"
+#include "runtime/magi_policies.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_texts.h"
 #include "runtime/stopwatch.h"
@@ -32,7 +32,7 @@ class MagiRun {
     const magi::VideoTexts texts(transformer, {caption}, {}, tokens, request_.special_tokens, settings_.size);
     const magi::MagiBackbone backbone(transformer, texts.branches(), texts.none(),
                                       magi::video_geometry(settings_.size, run.height / patch, run.width / patch));
-    RecomputeAll policy(1);
+    const std::unique_ptr<CachePolicy> policy = make_latent_policy(request_.policy);
     PhiloxNoise noise(request_.seed);
     const at::Tensor prefix = encode_given();
     DenoiseHooks hooks = hooks_.denoise;
@@ -40,7 +40,7 @@ class MagiRun {
     if (hooks_.on_start) hooks_.on_start();
     row_began_ = Clock::now();
     try {
-      const at::Tensor latents = magi::denoise_video(backbone, policy, settings_, prefix, noise, device_, stats_, hooks);
+      const at::Tensor latents = magi::denoise_video(backbone, *policy, settings_, prefix, noise, device_, stats_, hooks);
       if (hooks_.on_latents) hooks_.on_latents(latents);
     } catch (const Stopped&) {
       finish();
@@ -111,7 +111,11 @@ int MagiRequest::prefix_frames() const {
   return static_cast<int>(frames == 1 ? 1 : frames / step);
 }
 
-magi::VideoSettings MagiRequest::settings() const { return magi::VideoSettings::of(config, prefix_frames()); }
+magi::VideoSettings MagiRequest::settings() const {
+  magi::VideoSettings settings = magi::VideoSettings::of(config, prefix_frames());
+  magi::set_up(settings, policy);
+  return settings;
+}
 
 int MagiRequest::frames() const {
   const magi::VideoSize size = settings().size;
@@ -126,6 +130,8 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   request.seed = o.seed.value_or(0);
   request.config = magi_config(recipe, o, note);
   request.special_tokens = magi_text_settings(o.special_tokens);
+  request.policy = choose_policy(parse_policy(o.policy), /*parity=*/false, PolicyFamily::latent);
+  request.settings();  // refuses a policy that the model cannot run
   return request;
 }
 

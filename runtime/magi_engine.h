@@ -12,6 +12,7 @@
 #include "runtime/denoise_hooks.h"
 #include "runtime/magi_denoise.h"
 #include "runtime/magi_model.h"
+#include "runtime/policies.h"
 
 namespace longtake {
 
@@ -21,6 +22,7 @@ struct MagiRequest {
   uint64_t seed = 0;
   magi::Config config;               // magi_recipe.h
   magi::TextSettings special_tokens;
+  PolicyChoice policy;  // of the latent family
   // [3, n, H, W] in [-1, 1]: a picture (n = 1), or the end of a video, whose multiple of 4 frames the run goes on from; undefined for
   // none. A picture is shown, a video's frames are not.
   at::Tensor given;

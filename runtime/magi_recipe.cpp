@@ -63,8 +63,8 @@ int frames_of_run(const GenerateOptions& o, std::string* note) {
     return chunks * chunk - given;
   }
   if (o.frames % chunk != 0)
-    fail_usage("video.frames must be a multiple of {}, the frames of a chunk, found {}; use {} or {}", chunk, o.frames,
-               std::max(1, o.frames / chunk) * chunk, (o.frames / chunk + 1) * chunk);
+    fail_usage("video.frames must be a multiple of {}, the frames of a chunk, found {}; use {}{}", chunk, o.frames,
+               o.frames < chunk ? "" : fmt::format("{} or ", o.frames / chunk * chunk), (o.frames / chunk + 1) * chunk);
   return o.frames - given;
 }
 
@@ -120,6 +120,7 @@ Recipe magi_recipe(const magi::Config& c, const std::string& name, const std::st
   a.distilled = c.engine.distilled, a.fp8 = c.engine.fp8;
   const auto add = [&](const std::string& key, const auto& value) { r.defaults.push_back({key, fmt::format("{}", value), what}); };
   const int chunk = c.run.chunk_frames * kTemporalStride;
+  add("policy", "none");
   add("video.size", fmt::format("{}x{}", c.run.height, c.run.width));
   add("video.frames", (c.run.frames + chunk - 1) / chunk * chunk);
   add("video.fps", c.run.fps);

@@ -9,7 +9,7 @@ namespace longtake {
 
 struct MagiWork {
   int rows = 0;
-  double flops = 0;           // of the transformer's blocks, everything computed
+  double flops = 0;           // of the transformer's blocks, with nothing reused
   int64_t forwards = 0;       // chunks in a branch in a row
   int64_t row_tokens = 0;     // of the largest row
   int64_t kept_chunks = 0;    // whose keys and values stand in memory at once

@@ -41,7 +41,7 @@ fs::path recipe_folder(const TemporaryFolder& folder, bool distilled) {
                                "architecture: {family: magi-1, dim: 64, ffn: 96, heads: 4, kv_heads: 2, layers: 2, latent_channels: 16, text_dim: 16, "
                                "text_len: 60, vae_dim: 256, vae_depth: 1, vae_heads: 4, gated_mlp: true, doubled_latents: true, latent_scale: 0.1, ") +
                        (distilled ? "distilled: true}\n" : "guided_until: 0.3}\n") +
-                       "defaults: {video: {size: 32x48, frames: 24, fps: 24}, sampling: {steps: 8, chunk: 2, in_flight: 4}, run: {dtype: fp32}}\n");
+                       "defaults: {policy: none, video: {size: 32x48, frames: 24, fps: 24}, sampling: {steps: 8, chunk: 2, in_flight: 4}, run: {dtype: fp32}}\n");
   return folder.path();
 }
 
@@ -65,6 +65,11 @@ TEST_CASE("a MAGI-1 folder becomes a video, twice the same") {
     run(generate(model->path(), folder / "b.safetensors", {"--seed", "2"}));
     CHECK_FALSE(at::equal(a, frames_of(folder / "b.safetensors")));
   }
+  // Policies on the whole length of a run.
+  run(generate(distilled.path(), folder / "a.safetensors", {"--policy", "causal"}));
+  run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache"}));
+  CHECK_FALSE(at::equal(frames_of(folder / "a.safetensors"), frames_of(folder / "b.safetensors")));
+  CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", "motioncache"}), 2).err, ContainsSubstring("decides per token"));
   const auto record = nlohmann::json::parse(run({"inspect", folder / "a.mp4"}).out);
   const std::string text = record.dump();
   CHECK_THAT(text, ContainsSubstring("a red circle over grass") && ContainsSubstring("in_flight") && ContainsSubstring("special_tokens"));
@@ -98,7 +103,8 @@ TEST_CASE("MAGI-1: what does not apply is refused with the reason") {
   const auto told = [&](const std::vector<std::string>& more, int status = 2) { return run(generate(model.path(), folder / "x.mp4", more), status).err; };
   CHECK_THAT(told({"--shift", "5"}), ContainsSubstring("--shift: sampling.shift has no effect on"));
   CHECK_THAT(told({"--guidance", "5"}), ContainsSubstring("built in"));
-  CHECK_THAT(told({"--policy", "causal"}), ContainsSubstring("policy has no effect"));
+  CHECK_THAT(told({"--plan", "p.json"}), ContainsSubstring("plan has no effect"));
+  CHECK_THAT(told({"--policy", "predict"}), ContainsSubstring("predict"));
   CHECK_THAT(told({"--frames", "17"}), ContainsSubstring("multiple of 8"));
   CHECK_THAT(told({"--resume"}), ContainsSubstring("run.resume"));
   CHECK_THAT(told({"--special-tokens", "hq"}), ContainsSubstring("sampling.special_tokens knows no 'hq'"));
