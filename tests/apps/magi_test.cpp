@@ -8,6 +8,7 @@
 #include "tests/catch.h"
 #include "tests/models/magi_folder.h"
 #include "tests/video_io/video_helpers.h"
+#include "video_io/png.h"
 #include "video_io/reader.h"
 #include "video_io/writer.h"
 
@@ -67,7 +68,7 @@ TEST_CASE("a MAGI-1 folder becomes a video, twice the same") {
   }
   // Policies on the whole length of a run.
   run(generate(distilled.path(), folder / "a.safetensors", {"--policy", "causal"}));
-  run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache"}));
+  run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache,threshold=1000,token_threshold=1000,warmup=1"}));
   CHECK_FALSE(at::equal(frames_of(folder / "a.safetensors"), frames_of(folder / "b.safetensors")));
   CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", "motioncache"}), 2).err, ContainsSubstring("decides per token"));
   const auto record = nlohmann::json::parse(run({"inspect", folder / "a.mp4"}).out);
@@ -79,9 +80,9 @@ TEST_CASE("a MAGI-1 folder becomes a video, twice the same") {
 TEST_CASE("MAGI-1 begins with a picture and goes on from a video in the program too") {
   const TemporaryFolder folder;
   const test::MagiFolder model(/*distilled=*/true);
-  test::write_file(folder / "p.ppm", "P6 48 32 255\n" + std::string(48 * 32 * 3, '\x60'));
+  write_png(folder / "p.png", smooth_clip(1, 32, 48)[0]);
   run(generate(model.path(), folder / "text.safetensors"));
-  run(generate(model.path(), folder / "picture.safetensors", {"--image", folder / "p.ppm"}));
+  run(generate(model.path(), folder / "picture.safetensors", {"--image", folder / "p.png"}));
   CHECK(frames_of(folder / "picture.safetensors").size(0) == 16);
   CHECK_FALSE(at::equal(frames_of(folder / "picture.safetensors"), frames_of(folder / "text.safetensors")));
 
@@ -110,7 +111,7 @@ TEST_CASE("MAGI-1: what does not apply is refused with the reason") {
   CHECK_THAT(told({"--special-tokens", "hq"}), ContainsSubstring("sampling.special_tokens knows no 'hq'"));
   CHECK_THAT(told({"--precision", "fp8", "--dtype", "bf16"}), ContainsSubstring("fp8"));
   CHECK_THAT(run({"generate", "-m", "demo", "-p", "x", "-o", folder / "x.mp4", "--in-flight", "2"}, 2).err, ContainsSubstring("has no effect on demo"));
-  CHECK_THAT(run({"compare", "-m", "magi-1-24b", "-p", "x", "-o", folder / "c"}, 2).err, ContainsSubstring("does not run"));
+  CHECK_THAT(run({"compare", "--policies", "causal", "-m", "magi-1-24b", "-p", "x", "-o", folder / "c"}, 2).err, ContainsSubstring("does not run"));
   CHECK_THAT(run({"generate", "-m", "magi-1-24b", "-p", "x", "-o", folder / "x.mp4"}, 3).err, ContainsSubstring("no files of model magi-1-24b"));
   CHECK(folder.names().empty());
 }
