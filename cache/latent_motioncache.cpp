@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "cache/latent_base.h"
 
 namespace longtake {
 namespace {
@@ -31,7 +32,8 @@ std::vector<std::pair<std::string, LatentMotionCacheSettings>> LatentMotionCache
 }
 
 std::vector<SettingKey> LatentMotionCacheSettings::keys() {
-  return {number_key("threshold", threshold, 0, 1e6, "a chunk is recomputed when its accumulated change reaches this"),
+  return {base_key(extras),
+          number_key("threshold", threshold, 0, 1e6, "a chunk is recomputed when its accumulated change reaches this"),
           number_key("token_threshold", token_threshold, 0, 1e6, "a token is recomputed when its accumulated change reaches this"),
           whole_key("warmup", warmup, 0, 1000, "last of the first steps that are always computed, counted from 0"),
           whole_key("chunk_steps", chunk_steps, 0, 1000, "steps behind them that decide for whole chunks, before decisions become per token"),
@@ -42,6 +44,8 @@ std::vector<SettingKey> LatentMotionCacheSettings::keys() {
           toggle_key("first_weights", first_weights, "weights stay as they are after a chunk's first step"),
           number_key("reuse_first", reuse_first, 0, 1, "largest share of tokens that the first step per token reuses"),
           number_key("reuse_last", reuse_last, 0, 1, "what that share falls to over as many steps as a chunk has"),
+          toggle_key("predict", predict, "what is not computed is predicted from its last two computed values, not reused"),
+          number_key("clip", clip, 0, 100, "a prediction moves a value by at most this many times its last measured change"),
           {"vote", "off or a number between 0 and 1", "a spatial column is recomputed in all frames when more than this share of them is",
            [this] { return vote ? fmt::format("{}", vote_share) : std::string("off"); },
            [this](const std::string& text) {
@@ -59,13 +63,15 @@ std::vector<std::pair<std::string, LatentFlowCacheSettings>> LatentFlowCacheSett
 }
 
 std::vector<SettingKey> LatentFlowCacheSettings::keys() {
-  return {number_key("threshold", threshold, 0, 1e6, "a chunk is recomputed when its accumulated change reaches this"),
+  return {base_key(extras),
+          number_key("threshold", threshold, 0, 1e6, "a chunk is recomputed when its accumulated change reaches this"),
           whole_key("warmup", warmup, 0, 1000, "last of the first steps that are always computed, counted from 0"),
           toggle_key("last_step", last_step, "the last step is always computed")};
 }
 
 LatentMotionCacheSettings LatentFlowCacheSettings::motioncache() const {
   LatentMotionCacheSettings s;
+  s.extras = extras;
   s.threshold = threshold;
   s.warmup = warmup;
   s.last_step = last_step;
@@ -104,6 +110,8 @@ std::vector<Decision> LatentMotionCache::decide(const StepContext& context) {
     return {d};
   }
   d.distance = change.of_chunk();
+  if (settings_.predict) d.rest = Rest::predict;
+  d.clip = settings_.clip;
   if (per_token(context.step)) {
     d.phase = Phase::token;
     chunk.computed = tokens_to_compute(context, chunk, change);

@@ -17,7 +17,8 @@
 namespace longtake {
 
 struct LatentMotionCacheSettings {
-  static int residuals() { return 1; }
+  int residuals() const { return predict ? 2 : 1; }
+  bool extras = false;              // latent_base.h
   double threshold = 0.0065;        // a chunk is recomputed when its accumulator reaches it
   double token_threshold = 0.0065;  // ... a token
   int warmup = 4;                   // the last of the first steps that are always computed (4 means steps 0 ... 4)
@@ -30,6 +31,9 @@ struct LatentMotionCacheSettings {
   // At most this share of a chunk's tokens is reused: the first at the first step that decides per token, then less by
   // (first - last) / steps each step.
   double reuse_first = 1, reuse_last = 1;
+  // What is not computed is predicted from the last two computed values (residual.h), not reused.
+  bool predict = false;
+  double clip = 1;           // a prediction moves a value by at most this many times its last measured change
   bool vote = false;         // a spatial column is recomputed in all frames ...
   double vote_share = 0.7;   // ... when more than this share of them is
 
@@ -46,6 +50,7 @@ struct LatentMotionCacheSettings {
 
 struct LatentFlowCacheSettings {
   static int residuals() { return 1; }
+  bool extras = false;  // latent_base.h
   double threshold = 0.01;
   int warmup = 4;
   bool last_step = true;
@@ -64,7 +69,7 @@ class LatentMotionCache final : public CachePolicy {
   void input(const StepContext& context, const at::Tensor& embedded) override;
   std::vector<Decision> decide(const StepContext& context) override;
   void observe(const StepContext& context, int branch, const at::Tensor& latents) override;
-  int residuals() const override { return LatentMotionCacheSettings::residuals(); }
+  int residuals() const override { return settings_.residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
   void load(const State& state, const at::Device& device) override;

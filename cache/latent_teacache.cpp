@@ -2,6 +2,8 @@
 
 #include <ATen/TensorOperators.h>
 
+#include "cache/latent_base.h"
+
 namespace longtake {
 
 std::vector<std::pair<std::string, LatentTeaCacheSettings>> LatentTeaCacheSettings::presets() {
@@ -11,7 +13,8 @@ std::vector<std::pair<std::string, LatentTeaCacheSettings>> LatentTeaCacheSettin
 }
 
 std::vector<SettingKey> LatentTeaCacheSettings::keys() {
-  return {number_key("threshold", threshold, 0, 1e6, "a row is computed when the accumulated change reaches this"),
+  return {base_key(extras),
+          number_key("threshold", threshold, 0, 1e6, "a row is computed when the accumulated change reaches this"),
           whole_key("ret", ret, 1, 1000, "first rows, which are always computed"),
           toggle_key("last_row", last_row, "the last row is always computed")};
 }

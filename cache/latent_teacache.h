@@ -16,6 +16,7 @@ namespace longtake {
 
 struct LatentTeaCacheSettings {
   static int residuals() { return 1; }
+  bool extras = false;      // latent_base.h
   double threshold = 0.01;  // a row is computed when the accumulator reaches it
   int ret = 5;              // the first rows, which are always computed
   bool last_row = true;     // the last row is always computed

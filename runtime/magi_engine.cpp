@@ -130,7 +130,8 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   request.seed = o.seed.value_or(0);
   request.config = magi_config(recipe, o, note);
   request.special_tokens = magi_text_settings(o.special_tokens);
-  request.policy = choose_policy(parse_policy(o.policy), /*parity=*/false, PolicyFamily::latent);
+  if (o.parity == "skyreels-ref") fail_usage("--parity skyreels-ref repeats SkyReels-V2's program; for MAGI-1 there is motioncache-ref");
+  request.policy = choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent);
   request.settings();  // refuses a policy that the model cannot run
   return request;
 }

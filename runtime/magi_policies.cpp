@@ -3,6 +3,18 @@
 #include "base/error.h"
 
 namespace longtake::magi {
+namespace {
+
+bool with_extras(const PolicyChoice& choice) {
+  return std::visit(
+      [&](const auto& s) {
+        if constexpr (requires { s.extras; }) return s.extras;
+        return choice.name == "none";
+      },
+      choice.settings);
+}
+
+}  // namespace
 
 void set_up(VideoSettings& settings, const PolicyChoice& choice) {
   const auto* motion = std::get_if<LatentMotionCacheSettings>(&choice.settings);
@@ -11,7 +23,7 @@ void set_up(VideoSettings& settings, const PolicyChoice& choice) {
         "{} decides per token, which base models of MAGI-1 do not allow; use a distilled model, {}:tokens=off or "
         "flowcache",
         choice.name, choice.name);
-  settings.schedule.clean_pass = settings.schedule.nearly_clean_copy = choice.name == "none";
+  settings.schedule.clean_pass = settings.schedule.nearly_clean_copy = with_extras(choice);
   settings.quirks = {};
   if (!choice.parity) return;
   settings.quirks.moved_prefix = true;

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "models/ops/patches.h"
 #include "runtime/magi_policies.h"
 #include "runtime/magi_texts.h"
 #include "tests/catch.h"
@@ -41,8 +42,8 @@ struct TinyVideo {
   bool parity = false;
   DenoiseHooks hooks;
 
-  explicit TinyVideo(bool distilled, int chunks = 5)
-      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled)) {
+  explicit TinyVideo(bool distilled, int chunks = 5, at::ScalarType dtype = at::kFloat)
+      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled, dtype)) {
     config.model = test::tiny_magi_config();
     config.engine.distilled = distilled;
     config.engine.nearly_clean_threshold = 0.3;
@@ -146,8 +147,8 @@ TEST_CASE("MAGI-1: spent and saved FLOPs add up to those of causal") {
     INFO(policy);
     const Output some = video.run(policy);
     const WorkCount total = some.stats.total();
-    CHECK(total.recomputed + total.reused == all.recomputed);
-    CHECK(total.reused > 0);
+    CHECK(total.recomputed + total.reused + total.predicted == all.recomputed);
+    CHECK((policy.find("predict") == std::string::npos ? total.reused : total.predicted) > 0);
     CHECK(total.recomputed > 0);
     CHECK(std::abs(total.flops + total.flops_saved - all.flops) < 1e-6 * all.flops);
     int64_t recomputed = 0;
@@ -178,7 +179,9 @@ TEST_CASE("MAGI-1: runs go on behind any row to the same bits") {
     const State broken(tensors, "test");
     CHECK_THAT(refused([&] { video.run(policy, &broken); }), ContainsSubstring("row 1000"));
   };
-  TinyVideo base(false, 3), distilled(true, 3);
+  TinyVideo base(false, 3), distilled(true, 3), bf16(true, 3, at::kBFloat16);
+  check(bf16, "none");
+  check(bf16, kSaving[2]);
   check(base, "none");
   check(base, "flowcache:warmup=0,threshold=0.05");
   check(distilled, "none");
@@ -248,6 +251,65 @@ TEST_CASE("MAGI-1: a reused chunk goes on along its last velocity, in parity mod
   }
 }
 
+namespace {
+
+// Remembers what it is shown: (chunk, step) -> embedded latents, and what was observed after the row.
+class Watching final : public CachePolicy {
+ public:
+  std::map<std::pair<int, int>, at::Tensor> inputs, observed;
+  int prefix_chunks = 0;
+
+  void input(const StepContext& context, const at::Tensor& embedded) override {
+    CHECK(embedded.sizes() == at::IntArrayRef({2, 6, 64}));
+    inputs[{context.chunk, context.step}] = embedded;
+  }
+  std::vector<Decision> decide(const StepContext& context) override {
+    CHECK(inputs.contains({context.chunk, context.step}));
+    return {{}};
+  }
+  void observe(const StepContext& context, int, const at::Tensor& latents) override {
+    CHECK(latents.sizes() == at::IntArrayRef({2, 6, 16}));
+    prefix_chunks += context.prefix;
+    observed[{context.chunk, context.step}] = latents.clone();
+  }
+  int residuals() const override { return 0; }
+  std::string preview(int steps) const override { return std::string(steps, 'F'); }
+};
+
+}  // namespace
+
+TEST_CASE("MAGI-1: policies see embedded latents before a row, and after it what they will be when clean") {
+  TinyVideo video(true, 2);
+  video.prefix = at::randn({4, 2, 6, 4});
+  std::vector<at::Tensor> after;
+  video.hooks.on_row_end = [&](const RowEnd& end) { after.push_back(end.latents.clone()); };
+  const auto rows_of = [](const at::Tensor& latents, int chunk) {
+    return patch_rows(latents.narrow(1, 2 * chunk, 2)).view({2, 6, 16});
+  };
+  for (const bool noisy : {false, true}) {
+    after.clear();
+    magi::VideoSettings settings = video.settings();
+    settings.quirks.noisy_motion = noisy;
+    Watching policy;
+    const Output out = video.run(policy, settings);
+    CHECK(policy.prefix_chunks == 1);
+    CHECK(at::equal(policy.observed[{0, 8}], rows_of(video.prefix, 0)) == !noisy);
+    // When a chunk's last step is done, nothing is left to go.
+    for (const int chunk : {1, 2}) CHECK(largest(policy.observed[{chunk, 7}] - rows_of(out.latents, chunk)) < 1e-4);
+    CHECK(at::equal(policy.observed[{1, 0}], rows_of(after[1], 1)) == noisy);
+    CHECK(policy.inputs.size() == 16);
+  }
+}
+
+TEST_CASE("MAGI-1: base=none keeps the clean passes and copies") {
+  const TinyVideo video(true);
+  const Output none = video.run("none");
+  const Output kept = video.run("flowcache:base=none,threshold=0");
+  CHECK(at::equal(kept.latents, none.latents));
+  CHECK(kept.stats.total().flops == none.stats.total().flops);
+  CHECK(video.run("flowcache:base=none,warmup=0,threshold=0.05").stats.total().reused > 0);
+}
+
 TEST_CASE("MAGI-1: a list of all tokens is the whole chunk, bit for bit") {
   const TinyVideo video(true, 3);
   magi::VideoSettings settings = video.settings();
@@ -292,6 +354,14 @@ TEST_CASE("MAGI-1: a chunk's prompt changes that chunk and later ones") {
   const at::Tensor two = video.run("none").latents;
   CHECK(at::allclose(two.narrow(1, 0, 4), one.narrow(1, 0, 4), 1e-4, 1e-5));
   CHECK(largest(two.narrow(1, 4, 2) - one.narrow(1, 4, 2)) > 1e-3);
+}
+
+TEST_CASE("MAGI-1: help lists the policies on latents with their own keys") {
+  const std::string text = describe_policies(PolicyFamily::latent);
+  for (const std::string word : {"none", "causal", "teacache", "flowcache", "motioncache", "chunk_steps", "base"})
+    CHECK_THAT(text, ContainsSubstring(word));
+  for (const std::string word : {"driftcache", "phase1", "distance of", "calibrate"})
+    CHECK(text.find(word) == std::string::npos);
 }
 
 TEST_CASE("MAGI-1: what a run refuses") {

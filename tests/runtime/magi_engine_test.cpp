@@ -100,6 +100,22 @@ TEST_CASE("MAGI-1: what the configuration says is what runs") {
   CHECK_FALSE(at::equal(guided.latents, run(folder).latents));
 }
 
+TEST_CASE("MAGI-1: policies decide, and parity is of one program") {
+  const MagiFolder folder(/*distilled=*/true);
+  const ResolvedModel model = opened(folder);
+  MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
+  const auto stats = [&](const std::string& policy) { return run(engine, request_of(model, {"policy=" + policy})).stats.total(); };
+  const WorkCount none = stats("none"), causal = stats("causal"), cached = stats("flowcache,threshold=1000,warmup=1");
+  CHECK(causal.flops < none.flops);  // no clean passes, no copies
+  CHECK(causal.saved_share() == 0);
+  CHECK(cached.saved_share() > 0.2);
+  CHECK(cached.flops < causal.flops);
+  CHECK(request_of(model, {"parity=motioncache-ref", "policy=motioncache"}).policy.parity);
+  CHECK_THROWS_AS(request_of(model, {"parity=skyreels-ref"}), Error);
+  const MagiFolder base(/*distilled=*/false);
+  CHECK_THROWS_AS(request_of(opened(base), {"policy=motioncache"}), Error);
+}
+
 TEST_CASE("MAGI-1: decoding beside denoising gives the same bits") {
   const MagiFolder folder(/*distilled=*/true);
   const ResolvedModel model = opened(folder);
