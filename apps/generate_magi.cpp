@@ -48,7 +48,8 @@ class MagiVideo {
     progress_.stage("encoding the prompt");
     engine.encode({request_.prompt});
     if (engine.caption(request_.prompt).truncated)
-      progress_.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect", request_.config.model.caption_length));
+      progress_.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect",
+                                 request_.config.model.caption_length));
     progress_.stage("loading the model");
     engine.load();
     try {

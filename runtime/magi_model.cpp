@@ -33,7 +33,8 @@ magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelT
   CheckpointSource source(Checkpoint::open(path), {}, target.device, target.dtype);
   magi::Transformer transformer(source, magi_sizes(model.recipe), a.distilled, as);
   if (a.fp8 && transformer.quantised() == 0)
-    fail_file("{}: holds no quantised layers, which the model {} has; give the folder inference_weight.fp8.distill", path.string(), model.recipe.name);
+    fail_file("{}: holds no quantised layers, which the model {} has; give the folder inference_weight.fp8.distill", path.string(),
+              model.recipe.name);
   if (!a.fp8 && transformer.quantised() > 0)
     fail_file("{}: holds quantised layers, which the model {} has not; name a model whose checkpoint is quantised, such as "
               "magi-1-4.5b-distill-fp8", path.string(), model.recipe.name);

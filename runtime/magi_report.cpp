@@ -58,7 +58,8 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, i
                      format_bytes(weights), format_bytes(vae), work.kept_chunks, format_bytes(kv), format_bytes(activations));
   if (a.vae_dim > 0) {
     const MagiVaeConfig config = magi_vae_config(recipe);
-    out += fmt::format("VAE decode: {}\n", format_flops(magi_vae_decode_flops(config, MagiTiling::of(config), run.height, run.width, request.frames())));
+    const double flops = magi_vae_decode_flops(config, MagiTiling::of(config), run.height, run.width, request.frames());
+    out += fmt::format("VAE decode: {}\n", format_flops(flops));
   }
   return out;
 }

@@ -68,7 +68,7 @@ TEST_CASE("a MAGI-1 folder becomes a video, twice the same") {
   }
   // Policies on the whole length of a run.
   run(generate(distilled.path(), folder / "a.safetensors", {"--policy", "causal"}));
-  run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache,threshold=1000,token_threshold=1000,warmup=1"}));
+  run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache:threshold=1000,token_threshold=1000,warmup=1"}));
   CHECK_FALSE(at::equal(frames_of(folder / "a.safetensors"), frames_of(folder / "b.safetensors")));
   CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", "motioncache"}), 2).err, ContainsSubstring("decides per token"));
   const auto record = nlohmann::json::parse(run({"inspect", folder / "a.mp4"}).out);

@@ -105,7 +105,7 @@ TEST_CASE("MAGI-1: policies decide, and parity is of one program") {
   const ResolvedModel model = opened(folder);
   MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
   const auto stats = [&](const std::string& policy) { return run(engine, request_of(model, {"policy=" + policy})).stats.total(); };
-  const WorkCount none = stats("none"), causal = stats("causal"), cached = stats("flowcache,threshold=1000,warmup=1");
+  const WorkCount none = stats("none"), causal = stats("causal"), cached = stats("flowcache:threshold=1000,warmup=1");
   CHECK(causal.flops < none.flops);  // no clean passes, no copies
   CHECK(causal.saved_share() == 0);
   CHECK(cached.saved_share() > 0.2);
