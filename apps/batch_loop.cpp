@@ -19,6 +19,7 @@
 #include "base/utf8.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "video_io/digest.h"
 
 namespace longtake {
@@ -153,7 +154,7 @@ class Batch {
     const std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);  // before they are read
     const RunInputs inputs(o);
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
-    VideoSink sink(o, job.options.to_json());
+    VideoSink sink(o, job.options.to_json(options_without_effect(group.model.recipe)));
     RunRequest request = make_request(o);
     inputs.give(request.settings);
     inputs.show(sink);

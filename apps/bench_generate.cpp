@@ -6,16 +6,19 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/bench.h"
+#include "apps/bench_magi.h"
 #include "apps/bench_report.h"
 #include "apps/commands.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
+#include "apps/row_clock.h"
 #include "apps/row_profile.h"
 #include "apps/run_progress.h"
 #include "base/error.h"
 #include "runtime/device.h"
 #include "runtime/device_timer.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/machine.h"
 #include "runtime/stopwatch.h"
 
@@ -26,90 +29,17 @@ constexpr const char* kPrompt = "a red circle moves from left to right over gras
 
 struct Arguments {
   bool random_weights = false, json = false;
-  int rows = 0;     // 0: all
-  int profile = 0;  // the row that is profiled, counted from 1 over all windows; 0: none
+  WatchedRows rows;
 };
 
-// Ends a run that has been watched long enough.
-struct EnoughRows {};
-
-// Watches a run by its hooks: the device stands still at the end of every row, and only there.
-class RowClock {
- public:
-  RowClock(BenchResult& result, const at::Device& device, int limit, int profiled)
-      : result_(result), device_(device), limit_(limit), profiled_(profiled), profiler_(device), memory_(device) {}
-
-  void watch(GenerateHooks& hooks) {
-    hooks.on_window_start = [this, before = hooks.on_window_start](const WindowSpan& window, const Schedule& schedule) {
-      if (before) before(window, schedule);
-      window_ = window.index;
-      decode_ended();
-      begin_row();
-    };
-    hooks.denoise.on_decision = [this, before = hooks.denoise.on_decision](const DecisionRecord& d) {
-      if (before) before(d);
-      if (d.update && d.branch == 0) ++chunks_;
-    };
-    hooks.denoise.on_row_end = [this](const RowEnd& end) { row_ended(end); };
-    hooks.on_latents = [this](const WindowSpan&, const at::Tensor&) { memory_.emplace(device_), decoding_ = true; };
-    hooks.on_frames = [this](const at::Tensor&) { synchronize(device_); };  // within the decoder's own clock
-  }
-
-  // Of the last window, after the run.
-  void decode_ended() {
-    if (decoding_) result_.decode_peak_bytes = std::max(result_.decode_peak_bytes, memory_->bytes());
-    decoding_ = false;
-    memory_.emplace(device_);
-  }
-
- private:
-  bool is_profiled() const { return profiled_ > 0 && static_cast<int>(result_.rows.size()) + 1 == profiled_; }
-
-  void begin_row() {
-    synchronize(device_);
-    chunks_ = 0;
-    if (is_profiled()) profiler_.begin();
-    begin_ = Clock::now();
-  }
-
-  void row_ended(const RowEnd& end) {
-    synchronize(device_);
-    BenchRow row{window_, end.row, chunks_, {}, std::chrono::duration<double>(Clock::now() - begin_).count()};
-    if (is_profiled()) result_.profile = profiler_.end(window_, end.row);
-    const WorkCount all = end.stats.total(), before = result_.stats.total();
-    row.work = {all.recomputed - before.recomputed, all.reused - before.reused, all.predicted - before.predicted,
-                all.flops - before.flops, all.flops_saved - before.flops_saved};
-    result_.rows.push_back(row);
-    result_.stats = end.stats;
-    result_.denoise_peak_bytes = std::max(result_.denoise_peak_bytes, memory_->bytes());
-    if (static_cast<int>(result_.rows.size()) == limit_ && limit_ < result_.rows_planned) throw EnoughRows{};
-    begin_row();
-  }
-
-  using Clock = std::chrono::steady_clock;
-  BenchResult& result_;
-  const at::Device device_;
-  const int limit_, profiled_;
-  RowProfiler profiler_;
-  std::optional<PeakMemory> memory_;
-  bool decoding_ = false;
-  int window_ = 0, chunks_ = 0;
-  Clock::time_point begin_;
-};
-
-BenchResult describe(const GenerateOptions& o, const Arguments& a, const ResolvedModel& model,
-                     const RunRequest& request, const at::Device& device) {
+// What both families say of a run before it.
+BenchResult describe(const GenerateOptions& o, const Arguments& a, const ResolvedModel& model, const at::Device& device) {
   BenchResult r;
   r.version = kVersion, r.model = model.recipe.name, r.dtype = o.dtype;
-  r.weights = a.random_weights ? fmt::format("random weights (seed {})", request.seed)
-                               : "weights from " + model.files->folder.string();
+  r.weights = a.random_weights ? fmt::format("random weights (seed {})", *o.seed) : "weights from " + model.files->folder.string();
   const Machine machine = describe_machine(device);
   r.device = device.is_cpu() ? fmt::format("{} ({} threads)", machine.cpu, machine.threads) : machine.gpu;
-  r.policy = o.plan.empty() ? "policy " + o.policy : "plan " + o.plan;
-  r.frames = request.settings.plan.request.frames, r.height = o.size.height, r.width = o.size.width;
-  r.steps = o.steps, r.ar_step = o.ar_step, r.branches = request.settings.denoise.branches();
-  for (const WindowSpan& window : request.settings.plan.windows)
-    r.rows_planned += window_schedule(request.settings, window).rows();
+  r.height = o.size.height, r.width = o.size.width, r.steps = o.steps;
   r.memory_meaning = PeakMemory::meaning(device);
   return r;
 }
@@ -126,19 +56,62 @@ void warm_up(Engine& engine, const RunRequest& request, Progress& progress) {
   synchronize(engine.target().device);
 }
 
-void measure(Engine& engine, const RunRequest& request, const Arguments& a, Progress& progress, BenchResult& result) {
+// The clock sees everything that the run says, behind what shows it.
+void watch(RowClock& clock, GenerateHooks& hooks, const at::Device& device) {
+  hooks.on_window_start = [&clock, before = hooks.on_window_start](const WindowSpan& window, const Schedule& schedule) {
+    if (before) before(window, schedule);
+    clock.begin_window(window.index);
+  };
+  hooks.denoise.on_decision = [&clock, before = hooks.denoise.on_decision](const DecisionRecord& record) {
+    if (before) before(record);
+    clock.decided(record);
+  };
+  hooks.denoise.on_row_end = [&clock](const RowEnd& end) { clock.row_ended(end); };
+  hooks.on_latents = [&clock](const WindowSpan&, const at::Tensor&) { clock.begin_decoding(); };
+  hooks.on_frames = [device](const at::Tensor&) { synchronize(device); };  // within the decoder's own clock
+}
+
+void measure(Engine& engine, const RunRequest& request, const WatchedRows& rows, Progress& progress, BenchResult& result) {
   JsonLog log("");
   RunProgress shown(progress, log, request.settings);
   GenerateHooks hooks = shown.hooks();
   const InterruptGuard interrupt;
   hooks.should_stop = InterruptGuard::requested;
-  RowClock clock(result, engine.target().device, a.rows, a.profile);
-  clock.watch(hooks);
+  RowClock clock(result, engine.target().device, rows);
+  watch(clock, hooks, engine.target().device);
   try {
     result.decode_seconds = engine.run(request, hooks).decode_seconds;
     clock.decode_ended();
   } catch (const EnoughRows&) {
   }
+}
+
+void bench_skyreels(const GenerateOptions& o, const ResolvedModel& model, const Arguments& a, Progress& progress, BenchResult& result) {
+  std::string note;
+  const RunRequest request = make_request(o, &note);
+  if (!note.empty()) progress.note(note);
+  const ModelTarget target = model_target(o);
+  result.policy = o.plan.empty() ? "policy " + o.policy : "plan " + o.plan;
+  result.frames = request.settings.plan.request.frames;
+  result.ar_step = o.ar_step, result.branches = request.settings.denoise.branches();
+  for (const WindowSpan& window : request.settings.plan.windows) result.rows_planned += window_schedule(request.settings, window).rows();
+  a.rows.check(result.rows_planned);
+  const c10::InferenceMode inference;
+  std::optional<Engine> engine;
+  {
+    const Stopwatch watch(result.setup_seconds);
+    engine.emplace(model, target, a.random_weights ? std::optional(request.seed) : std::nullopt);
+    engine->encode(request.all_texts());
+    engine->load();
+    synchronize(target.device);
+  }
+  {
+    const Stopwatch watch(result.warmup_seconds);
+    warm_up(*engine, request, progress);
+  }
+  result.weight_bytes = engine->transformer().weight_bytes();
+  result.precision = engine->target().fp8 ? "fp8" : o.dtype;
+  measure(*engine, request, a.rows, progress, result);
 }
 
 void run_bench_generate(const GivenOptions& given, const Arguments& a) {
@@ -147,36 +120,18 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   options.set({"prompt", kPrompt, "bench"}, SourceLevel::flag);
   if (!options.values().seed) options.set({"seed", "1", "bench"}, SourceLevel::builtin);
   const GenerateOptions& o = options.values();
-  std::string note;
-  const RunRequest request = make_request(o, &note);
   const ResolvedModel model = resolve_model(o.model, default_search());
   if (!a.random_weights && !model.files) fail_file("{}; or measure without files: --random-weights", model.missing);
   if (o.threads > 0) at::set_num_threads(o.threads);
-  const ModelTarget target = model_target(o);
-  const at::Device device = target.device;
-  BenchResult result = describe(o, a, model, request, device);
-  const int rows = a.rows > 0 ? std::min(a.rows, result.rows_planned) : result.rows_planned;
-  if (a.profile > rows) fail_usage("--profile {}: the run has {} rows", a.profile, rows);
+  const at::Device device = model_target(o).device;
+  BenchResult result = describe(o, a, model, device);
   Progress progress;
-  if (!note.empty()) progress.note(note);
   progress.stage(fmt::format("longtake {}, model {}, {}", kVersion, result.model, result.weights));
-  const c10::InferenceMode inference;
-  std::optional<Engine> engine;
-  {
-    const Stopwatch watch(result.setup_seconds);
-    engine.emplace(model, target, a.random_weights ? std::optional(request.seed) : std::nullopt);
-    engine->encode(request.all_texts());
-    engine->load();
-    synchronize(device);
-  }
-  {
-    const Stopwatch watch(result.warmup_seconds);
-    warm_up(*engine, request, progress);
-  }
-  result.weight_bytes = engine->transformer().weight_bytes();
-  result.precision = engine->target().fp8 ? "fp8" : o.dtype;
-  measure(*engine, request, a, progress, result);
-  if (result.profile) result.ceilings = measure_ceilings(device, engine->target().dtype);
+  if (is_magi(model.recipe))
+    bench_magi(o, model, a.random_weights, a.rows, progress, result);
+  else
+    bench_skyreels(o, model, a, progress, result);
+  if (result.profile) result.ceilings = measure_ceilings(device, o.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
   result.host_peak_bytes = std::max({peak_resident_bytes(), device.is_cpu() ? result.denoise_peak_bytes : 0,
                                      device.is_cpu() ? result.decode_peak_bytes : 0});
   fmt::print("{}", a.json ? to_json(result).dump(2) + "\n" : to_text(result));
@@ -195,10 +150,10 @@ void add_bench_generate(CLI::App& bench) {
   verb->add_flag("--random-weights", a->random_weights,
                  "Sizes from the recipe, weights and texts at random: no files are needed");
   add_base_seed(*verb, given, "Start of the noise, and of random weights [default: 1]");
-  verb->add_option("--rows", a->rows, "Stop after so many rows of the schedule, without decoding [default: all]")
+  verb->add_option("--rows", a->rows.limit, "Stop after so many rows of the schedule, without decoding [default: all]")
       ->type_name("ROWS")
       ->check(CLI::Range(1, 1'000'000));
-  verb->add_option("--profile", a->profile,
+  verb->add_option("--profile", a->rows.profiled,
                    "Show where the time of this row went: by operation and by kernel, gaps, and waits of the host; the row runs slower")
       ->type_name("ROW")
       ->check(CLI::Range(1, 1'000'000));

@@ -207,7 +207,7 @@ OpShapes shapes_of(const Recipe& recipe, const GenerateOptions& o) {
 }
 
 void run_bench_ops(const GivenOptions& given, const Arguments& a) {
-  const OptionSet options = resolve_options(given);
+  const OptionSet options = resolve_options(given, "bench ops");
   const GenerateOptions& o = options.values();
   const Recipe recipe = resolve_model(o.model, default_search()).recipe;
   const OpShapes shapes = shapes_of(recipe, o);

@@ -48,8 +48,9 @@ std::string to_text(const BenchResult& r) {
   std::string out = fmt::format(
       "longtake {}, {}, {}, {} on {}\n", r.version, r.model, r.weights,
       r.precision == r.dtype ? r.dtype : fmt::format("{} with products in {}", r.dtype, r.precision), r.device);
-  out += fmt::format("{} frames of {}x{}, {} steps, ar step {}, {} branch{}, {}\n\n", r.frames, r.height, r.width,
-                     r.steps, r.ar_step, r.branches, r.branches == 1 ? "" : "es", r.policy);
+  const std::string scheme = r.in_flight > 0 ? fmt::format("{} chunks in flight", r.in_flight) : fmt::format("ar step {}", r.ar_step);
+  out += fmt::format("{} frames of {}x{}, {} steps, {}, {} branch{}, {}\n\n", r.frames, r.height, r.width, r.steps, scheme, r.branches,
+                     r.branches == 1 ? "" : "es", r.policy);
   out += fmt::format("{:<8}{:>5}{:>8}{:>12}{:>10}{:>13}{:>11}{:>12}\n", "window", "row", "chunks", "recomputed",
                      "of all", "FLOPs", "seconds", "TFLOP/s");
   for (const BenchRow& row : r.rows)
@@ -99,6 +100,7 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
   const auto known = [](int64_t bytes) {
     return bytes == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(bytes);
   };
+  const std::pair<const char*, int> scheme = r.in_flight > 0 ? std::pair("in_flight", r.in_flight) : std::pair("ar_step", r.ar_step);
   return {{"version", r.version},
           {"model", r.model},
           {"weights", r.weights},
@@ -110,7 +112,7 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
           {"height", r.height},
           {"width", r.width},
           {"steps", r.steps},
-          {"ar_step", r.ar_step},
+          {scheme.first, scheme.second},
           {"branches", r.branches},
           {"rows_planned", r.rows_planned},
           {"stopped", r.stopped()},

@@ -48,7 +48,7 @@ std::vector<Shadow> make_shadows(const StepModel& steps, const std::vector<int>&
 }
 
 void run_calibrate(const GivenOptions& given, const Arguments& a) {
-  OptionSet shared = resolve_options(given);
+  OptionSet shared = resolve_options(given, "calibrate");
   std::vector<std::string> prompts = a.prompts;
   if (!a.prompt_file.empty())
     for (std::string& prompt : read_prompts(a.prompt_file)) prompts.push_back(std::move(prompt));

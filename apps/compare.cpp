@@ -14,6 +14,7 @@
 #include "apps/prompt_list.h"
 #include "base/error.h"
 #include "runtime/device.h"
+#include "runtime/families.h"
 #include "video_io/page_parts.h"
 
 namespace longtake {
@@ -88,7 +89,7 @@ std::vector<int> window_lengths(const WindowPlan& plan) {
 }
 
 nlohmann::ordered_json shared_options(const OptionSet& options) {
-  nlohmann::ordered_json out = options.to_json();
+  nlohmann::ordered_json out = options.to_json(options_without_effect(Recipe{}));  // compare is for SkyReels-V2
   for (const char* key : {"prompt", "out", "seed", "policy"}) out.erase(key);
   return out;
 }
@@ -114,7 +115,7 @@ void print_summary(const Comparison& c) {
 }
 
 void run_compare(const GivenOptions& given, const Arguments& a) {
-  OptionSet shared = resolve_options(given);
+  OptionSet shared = resolve_options(given, "compare");
   std::vector<std::string> prompts = a.prompts;
   if (!a.prompt_file.empty())
     for (std::string& prompt : read_prompts(a.prompt_file)) prompts.push_back(std::move(prompt));

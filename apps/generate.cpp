@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "apps/commands.h"
+#include "apps/generate_magi.h"
 #include "apps/interrupt.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
@@ -19,6 +19,7 @@
 #include "cache/plan_text.h"
 #include "runtime/device.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/latent_preview.h"
 #include "runtime/report.h"
 #include "runtime/run_folder.h"
@@ -118,8 +119,8 @@ void report(const GenerateOptions& o, const RunStats& stats, Progress& progress,
 }
 
 // The settings as the file's metadata has them: device and threads as found, and without what concerns this call alone.
-nlohmann::ordered_json settings_of(const OptionSet& options, const std::string& device, int threads) {
-  nlohmann::ordered_json settings = options.to_json();
+nlohmann::ordered_json settings_of(const OptionSet& options, const Recipe& recipe, const std::string& device, int threads) {
+  nlohmann::ordered_json settings = options.to_json(options_without_effect(recipe));
   settings["run"]["device"] = device;
   settings["run"]["threads"] = threads;
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
@@ -133,7 +134,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
-  VideoSink sink(o, settings_of(options, device_name, at::get_num_threads()));  // fails now rather than after hours
+  VideoSink sink(o, settings_of(options, model.recipe, device_name, at::get_num_threads()));  // fails now rather than after hours
   if (!o.record_plan.empty()) check_writable(o.record_plan);
   const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
   if (begun) {
@@ -245,10 +246,12 @@ void run_generate(OptionSet options, bool extends) {
     if (const std::string& plan = begun->options.at("run.record_plan"); !plan.empty())
       progress.note(fmt::format("the plan {} will not be written: the decisions of the interrupted part are not known any more", plan));
   } else {
-    options.apply_recipe(resolve_model(o.model, default_search()).recipe.defaults);
+    const ResolvedModel model = resolve_model(o.model, default_search());
+    options.apply_recipe(model.recipe.defaults);
+    check_options(options, model.recipe);
+    if (is_magi(model.recipe)) return generate_magi(std::move(options), model, extends);
   }
-  if (extends && o.video.empty())
-    fail_usage("there is no video to go on from; name one: longtake extend clip.mp4 -p \"...\" --add 4 -o longer.mp4");
+  check_extends(o, extends);
   validate(o);
   check_length(options);
   if (o.resume && !o.record_plan.empty())
@@ -265,10 +268,7 @@ void run_generate(OptionSet options, bool extends) {
     if (!inputs.note().empty()) fmt::print("{}\n", inputs.note());
     return dry_run(o, model, request, note);
   }
-  if (!o.seed) {
-    std::random_device random;
-    options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
-  }
+  draw_seed(options);
   RunRequest request = make_request(o, &note);
   inputs.give(request.settings);
   JsonLog log(o.json_log);
@@ -279,6 +279,17 @@ void run_generate(OptionSet options, bool extends) {
   generate_video(options, model, request, inputs, begun ? &*begun : nullptr, progress, log);
 }
 
+namespace {
+
+// What means nothing to the model would be refused when --config reads it.
+void print_config(const GivenOptions& given) {
+  const OptionSet options = resolve_options(given);
+  const Recipe recipe = resolve_model(options.values().model, default_search()).recipe;
+  fmt::print("{}", options.to_yaml(options_without_effect(recipe)));
+}
+
+}  // namespace
+
 void add_generate(CLI::App& program) {
   auto* verb = program.add_subcommand("generate", "Generate a video from a prompt");
   verb->footer("Example: longtake generate -p \"a red circle moves from left to right over grass\" -o out.mp4");
@@ -287,7 +298,7 @@ void add_generate(CLI::App& program) {
   verb->add_flag("--print-config", *print, "Print all options as YAML and stop");
   verb->callback([given, print] {
     if (*print)
-      fmt::print("{}", resolve_options(*given).to_yaml());
+      print_config(*given);
     else
       run_generate(given_options(*given), /*extends=*/false);
   });

@@ -20,16 +20,21 @@ void print_one(const std::string& name) {
   const ResolvedModel model = resolve_model(name, default_search());
   const Architecture& a = model.recipe.architecture;
   fmt::print("{}: {}\n", model.recipe.name, model.recipe.description);
+  if (!a.family.empty()) fmt::print("family: {}{}{}\n", a.family, a.distilled ? ", distilled" : "", a.fp8 ? ", layers in fp8" : "");
   if (a.dim > 0)
-    fmt::print("transformer: {} layers of {} ({} heads, FFN {}), {:.2f} G parameters\n", a.layers, a.dim, a.heads, a.ffn,
-               static_cast<double>(a.transformer_parameters) / 1e9);
+    fmt::print("transformer: {} layers of {} ({} heads{}, FFN {}{}){}\n", a.layers, a.dim, a.heads,
+               a.kv_heads > 0 ? fmt::format(", {} for K/V", a.kv_heads) : "", a.ffn, a.gated_mlp ? " gated" : "",
+               a.transformer_parameters > 0 ? fmt::format(", {:.2f} G parameters", static_cast<double>(a.transformer_parameters) / 1e9) : "");
   fmt::print("defaults:\n");
   for (const OptionAssignment& value : model.recipe.defaults) fmt::print("  {}: {}\n", value.key, value.value);
-  if (model.files)
-    fmt::print("files ({} layout):\n  {}\n  {}\n  {}\n  {}\n", model.files->layout, model.files->transformer.string(),
-               model.files->vae.string(), model.files->text_encoder.string(), model.files->tokenizer.string());
-  else
+  if (model.files) {
+    const ModelFiles& files = *model.files;
+    fmt::print("files ({} layout):\n", files.layout);
+    for (const auto& path : {files.transformer, files.vae, files.text_encoder, files.tokenizer, files.special_tokens})
+      if (!path.empty()) fmt::print("  {}\n", path.string());
+  } else {
     fmt::print("files: not found; {}\n", model.missing);
+  }
 }
 
 }  // namespace

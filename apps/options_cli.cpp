@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <random>
 
 #include "base/error.h"
+#include "runtime/families.h"
 #include "runtime/kv_choice.h"
 #include "runtime/options_yaml.h"
 #include "runtime/policies.h"
@@ -62,8 +64,9 @@ std::shared_ptr<GivenOptions> add_option_flags(CLI::App& verb, std::vector<std::
       [&verb] {
         for (CLI::Option* option : verb.get_options())
           if (option->get_group().empty()) option->group("More options");
-        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}\nK/V compression (--kv NAME[:KEY=VALUE...]):\n{}",
-                                describe_policies(), describe_kv()));
+        verb.footer(fmt::format("Policies (--policy NAME[:PRESET][,KEY=VALUE...]):\n{}\nPolicies of MAGI-1 models:\n{}\nK/V compression (--kv "
+                                "NAME[:KEY=VALUE...]):\n{}",
+                                describe_policies(), describe_policies(PolicyFamily::latent), describe_kv()));
         throw CLI::CallForHelp();
       },
       "Show every option");
@@ -101,10 +104,19 @@ OptionSet given_options(const GivenOptions& given) {
   return options;
 }
 
-OptionSet resolve_options(const GivenOptions& given) {
+OptionSet resolve_options(const GivenOptions& given, const std::string& skyreels_verb) {
   OptionSet options = given_options(given);
-  options.apply_recipe(resolve_model(options.values().model, default_search()).recipe.defaults);
+  const Recipe recipe = resolve_model(options.values().model, default_search()).recipe;
+  options.apply_recipe(recipe.defaults);
+  if (!skyreels_verb.empty()) require_skyreels(recipe, skyreels_verb);
+  check_options(options, recipe);
   return options;
+}
+
+void draw_seed(OptionSet& options) {
+  if (options.values().seed) return;
+  std::random_device random;
+  options.set({"seed", fmt::format("{}", random()), "drawn at random"}, SourceLevel::flag);
 }
 
 void check_one_decider(const OptionSet& options) {

@@ -39,8 +39,12 @@ void add_base_seed(CLI::App& verb, const std::shared_ptr<GivenOptions>& given, c
 // Flags over --set over --config; no recipe yet.
 OptionSet given_options(const GivenOptions& given);
 
-// The same over the model's recipe over built-in defaults; checked as far as single values go.
-OptionSet resolve_options(const GivenOptions& given);
+// The same over the model's recipe over built-in defaults; checked as far as single values go. Usage error for options that mean
+// nothing to the model, and where a `skyreels_verb` is given a model of another family.
+OptionSet resolve_options(const GivenOptions& given, const std::string& skyreels_verb = "");
+
+// A random seed where the options name none; it is recorded like one that was given.
+void draw_seed(OptionSet& options);
 
 // Usage error where a plan and a policy were both asked for.
 void check_one_decider(const OptionSet& options);

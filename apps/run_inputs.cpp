@@ -16,10 +16,13 @@ namespace longtake {
 #ifdef LONGTAKE_VIDEO_IO
 namespace {
 
-// The longest context that the video and what was asked for allow: 4k + 1 frames.
-int context_of(const GenerateOptions& o, const FittedVideo& video) {
-  const int64_t wanted = o.context > 0 ? o.context : o.overlap;
-  const int64_t longest = (std::min(wanted, video.frames()) - 1) / temporal_stride * temporal_stride + 1;
+// The longest context that the video and what was asked for allow: 4k + rest frames.
+int context_of(const GenerateOptions& o, const FittedVideo& video, const ContextRule& rule) {
+  const int64_t wanted = o.context > 0 ? o.context : rule.usual;
+  const int64_t longest = (std::min(wanted, video.frames()) - rule.rest) / temporal_stride * temporal_stride + rule.rest;
+  if (longest < 1)
+    fail_usage("the video {} has {} frames at {} fps, and this model goes on from {} or more", printable(o.video), video.frames(), o.fps,
+               temporal_stride);
   if (o.context > 0 && o.context > video.frames())
     fail_usage("the video {} has {} frames at {} fps, and a context of {} needs more; use --context {} or less", printable(o.video),
                video.frames(), o.fps, o.context, longest);
@@ -36,13 +39,12 @@ at::Tensor fitted_picture(const std::string& path, const FrameSize& size, const 
 
 }  // namespace
 
-RunInputs::RunInputs(GenerateOptions& o) {
+RunInputs::RunInputs(GenerateOptions& o, const ContextRule& rule) {
   if (!o.image.empty()) given_ = fitted_picture(o.image, o.size, "the image", note_);
   if (!o.end_image.empty()) end_ = fitted_picture(o.end_image, o.size, "the end image", note_);
   if (!o.video.empty()) {
-    const WindowRequest request = window_request(o);
-    video_ = std::make_unique<FittedVideo>(o.video, o.size.height, o.size.width, o.fps, std::max(request.given_frames, 1));
-    o.context = context_of(o, *video_);
+    video_ = std::make_unique<FittedVideo>(o.video, o.size.height, o.size.width, o.fps, o.context > 0 ? o.context : rule.usual);
+    o.context = context_of(o, *video_, rule);
     shown_ = !o.only_new;
     given_ = from_frames(video_->last().narrow(0, video_->last().size(0) - o.context, o.context));
     note_ = fmt::format("the video {}: {}; the model goes on from the last {}{}{}", printable(o.video), video_->note(), o.context,
@@ -58,7 +60,7 @@ void RunInputs::show(VideoSink& sink) const {
 #else
 class FittedVideo {};
 
-RunInputs::RunInputs(GenerateOptions& o) {
+RunInputs::RunInputs(GenerateOptions& o, const ContextRule&) {
   if (!o.image.empty() || !o.end_image.empty())
     fail_usage("this build reads no pictures (LONGTAKE_VIDEO_IO is off): leave out --image and --end-image");
   if (!o.video.empty()) fail_usage("this build reads no videos (LONGTAKE_VIDEO_IO is off): leave out conditioning.video");
@@ -69,8 +71,15 @@ int64_t RunInputs::shown_frames() const { return 0; }
 void RunInputs::show(VideoSink&) const {}
 #endif
 
+ContextRule skyreels_context(const GenerateOptions& options) { return {options.overlap, 1}; }
+
 RunInputs::~RunInputs() = default;
 RunInputs::RunInputs(RunInputs&&) noexcept = default;
+
+void check_extends(const GenerateOptions& o, bool extends) {
+  if (extends && o.video.empty())
+    fail_usage("there is no video to go on from; name one: longtake extend clip.mp4 -p \"...\" --add 4 -o longer.mp4");
+}
 
 void refuse_video(const GenerateOptions& o, const std::string& verb) {
   if (!o.video.empty()) fail_usage("longtake {} makes whole videos and goes on from none; leave out conditioning.video", verb);

@@ -15,11 +15,20 @@ namespace longtake {
 class FittedVideo;
 class VideoSink;
 
+// How many last frames of a video a model takes: 4k + `rest`.
+struct ContextRule {
+  int64_t usual;  // where the options leave it open
+  int64_t rest;
+};
+ContextRule skyreels_context(const GenerateOptions& options);
+inline constexpr ContextRule kMagiContext{32, 0};  // the reference's number
+
 class RunInputs {
  public:
   // Reads what the options name, fits it to the video, and sets the context that they left open (options.context). Errors: bad_file for
   // what cannot be read (video_io/still.h, video_io/reader.h), usage for a context that is longer than the video.
-  explicit RunInputs(GenerateOptions& options);
+  explicit RunInputs(GenerateOptions& options) : RunInputs(options, skyreels_context(options)) {}
+  RunInputs(GenerateOptions& options, const ContextRule& rule);
   ~RunInputs();
   RunInputs(RunInputs&&) noexcept;
 
@@ -32,6 +41,7 @@ class RunInputs {
 
   // Gives the frames to a run of the same options.
   void give(GenerateSettings& settings) const { settings.given = given_, settings.end_picture = end_; }
+  const at::Tensor& given() const { return given_; }
 
  private:
   std::string note_;
@@ -39,6 +49,9 @@ class RunInputs {
   std::unique_ptr<FittedVideo> video_;
   bool shown_ = false;  // the video
 };
+
+// Refuses to extend where there is no video.
+void check_extends(const GenerateOptions& options, bool extends);
 
 // Refuses a video to go on from and prompts over time, for verbs that make whole videos of prompts of their own.
 void refuse_video(const GenerateOptions& options, const std::string& verb);

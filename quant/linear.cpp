@@ -28,6 +28,10 @@ at::Tensor room_for(const at::Tensor& x, const Linear& layer) {
   return at::empty({x.size(0), layer.weight.size(0)}, x.options().dtype(at::kBFloat16));
 }
 
+Fp8Rows rows_for(const Linear& layer, const at::Tensor& x) {
+  return quantise_rows(layer.input_factors.defined() ? x.to(at::kFloat) * layer.input_factors : x.contiguous());
+}
+
 }  // namespace
 
 bool Linear::to_fp8() {
@@ -46,7 +50,7 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   if (in_fp8()) {
     const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
     at::Tensor out = room_for(rows, *this);
-    fp8_product(out, quantise_rows(rows), {weight, scale}, bias);
+    fp8_product(out, rows_for(*this, rows), {weight, scale}, bias);
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = weight.size(0);
     return out.view(shape);
@@ -62,7 +66,7 @@ at::Tensor Linear::in_float32(const at::Tensor& x) const {
 }
 
 void Linear::into(at::Tensor& out, const at::Tensor& x) const {
-  if (in_fp8()) return fp8_product(out, quantise_rows(x.contiguous()), {weight, scale}, bias);
+  if (in_fp8()) return fp8_product(out, rows_for(*this, x), {weight, scale}, bias);
   check_into(out, x, weight);
   if (bias.defined())
     at::addmm_out(out, bias, x, weight.t());
@@ -71,7 +75,7 @@ void Linear::into(at::Tensor& out, const at::Tensor& x) const {
 }
 
 void Linear::into(at::Tensor& out, const Fp8Rows& x) const {
-  LONGTAKE_CHECK(in_fp8(), "expected a layer in fp8");
+  LONGTAKE_CHECK(in_fp8() && !input_factors.defined(), "expected a layer in fp8 without input factors");
   fp8_product(out, x, {weight, scale}, bias);
 }
 
@@ -88,7 +92,7 @@ void Linear::gelu_into(at::Tensor& out, const at::Tensor& x) const {
 
 void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first,
                        const Linear& second) {
-  if (first.in_fp8() && second.in_fp8()) {
+  if (first.in_fp8() && second.in_fp8() && !first.input_factors.defined() && !second.input_factors.defined()) {
     fp8_product(hidden, quantise_rows(x), {first.weight, first.scale}, {});
     return fp8_product(out, gelu_quantise_rows(hidden, first.bias), {second.weight, second.scale}, second.bias);
   }

@@ -12,6 +12,9 @@ struct Linear {
   at::Tensor weight;   // [out, in]
   at::Tensor bias;     // [out], undefined where the layer has none
   at::Tensor scale{};  // [out] float32 where the weight is e4m3 (fp8.h); undefined otherwise
+  // [in] float32: in fp8, x is multiplied by it before it is rounded (calibrated checkpoints even out channels so, and their
+  // weights hold the inverse); undefined for 1.
+  at::Tensor input_factors{};
 
   bool in_fp8() const { return scale.defined(); }
   // From now on in e4m3, with rows of x rounded to e4m3 and results in bfloat16; the old weight is let go. False, and
@@ -29,7 +32,7 @@ struct Linear {
   // epilogue. x [rows, in] and out [rows, out] of the weight's dtype (fp8: bfloat16), out dense. Not for autograd.
   void into(at::Tensor& out, const at::Tensor& x) const;
   void gelu_into(at::Tensor& out, const at::Tensor& x) const;
-  // Of rows that are rounded already; only in fp8.
+  // Of rows that are rounded already; only in fp8, without input factors.
   void into(at::Tensor& out, const Fp8Rows& x) const;
 };
 

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "runtime/batch_names.h"
 #include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/options_yaml.h"
 #include "runtime/recipe.h"
 
@@ -36,6 +37,9 @@ void complete(BatchJob& job, const RecipeDefaults& recipes) {
     options.set({"seed", fmt::format("{}", o.seed.value_or(0) + number_of(job.name)), "from the name"}, SourceLevel::flag);
   options.set({"out", job.name + ".mp4", "from the name"}, SourceLevel::flag);
   options.apply_recipe(recipes(o.model));
+  Recipe model;  // of SkyReels-V2, as all that batches run
+  model.name = o.model;
+  check_options(options, model);
 }
 
 void check_count(size_t jobs, const std::string& origin) {
@@ -55,7 +59,9 @@ RecipeDefaults recipe_defaults() {
   return [known](const std::string& model) {
     const auto found = known->find(model);
     if (found != known->end()) return found->second;
-    return known->emplace(model, resolve_model(model, default_search()).recipe.defaults).first->second;
+    const Recipe recipe = resolve_model(model, default_search()).recipe;
+    require_skyreels(recipe, "batch (and vbench)");
+    return known->emplace(model, recipe.defaults).first->second;
   };
 }
 

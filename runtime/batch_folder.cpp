@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "base/strict_json.h"
 #include "runtime/batch_names.h"
+#include "runtime/families.h"
 #include "runtime/run_record.h"
 
 namespace longtake {
@@ -85,7 +86,7 @@ json read_json_object(const fs::path& path, size_t max_bytes) {
 std::string json_text(const ordered_json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
 
 ordered_json video_settings(const OptionSet& options) {
-  ordered_json settings = options.to_json();
+  ordered_json settings = options.to_json(options_without_effect(Recipe{}));  // batches are of SkyReels-V2
   settings.erase("out");
   settings["run"] = ordered_json::object({{"dtype", options.values().dtype}});
   if (options.values().precision != "auto") settings["run"]["precision"] = options.values().precision;

@@ -125,10 +125,10 @@ std::string OptionSet::to_yaml(const std::vector<std::string>& without) const {
   return out;
 }
 
-nlohmann::ordered_json OptionSet::to_json() const {
+nlohmann::ordered_json OptionSet::to_json(const std::vector<std::string>& without) const {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   for (const OptionInfo& info : option_schema()) {
-    if (is_silent(values_, info)) continue;
+    if (is_silent(values_, info) || std::find(without.begin(), without.end(), info.key) != without.end()) continue;
     auto& target = info.section().empty() ? out : out[info.section()];
     target[info.name()] = json_value(values_, info);
   }
@@ -181,7 +181,7 @@ void check_extension(const GenerateOptions& o) {
 
 const std::string& prompt_text(const GenerateOptions& options) { return options.prompts.empty() ? options.prompt : options.prompts; }
 
-void validate(const GenerateOptions& options) {
+void validate_run(const GenerateOptions& options) {
   check_extension(options);
   if (!options.prompt.empty() && !options.prompts.empty())
     fail_usage("prompt and prompts exclude each other: one for the whole video, or a list over time; give one of them");
@@ -190,13 +190,17 @@ void validate(const GenerateOptions& options) {
   if (!options.dry_run && options.out.empty()) fail_usage("there is no output file; name one with --out video.mp4");
   if (options.resume && options.overwrite_run)
     fail_usage("--resume and --overwrite-run exclude each other: go on with the run, or begin again");
-  parse_policy(options.policy);
-  plan_video(options);
   const std::string& device = options.device;
   const bool numbered = device.starts_with("cuda:") && device.size() > 5 && device.size() <= 8 &&
                         std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (device != "auto" && device != "cpu" && device != "cuda" && !numbered)
     fail_usage("run.device must be auto, cpu, cuda or cuda:N, found '{}'", printable(device));
+}
+
+void validate(const GenerateOptions& options) {
+  validate_run(options);
+  parse_policy(options.policy);
+  plan_video(options);
   if (options.parity != "none" && !options.end_image.empty())
     fail_usage("--parity {} has no --end-image: the references lose it unless chunks are single frames; leave one of them out", options.parity);
   if (options.parity != "none" && options.history != "reencode")

@@ -64,6 +64,11 @@ struct GenerateOptions {
   int addnoise = 20;
   std::string history = "reencode";
   std::string kv = "full";
+  int in_flight = 4;  // chunks; this and the next four are MAGI-1's
+  std::string key_chunks = "5,4,3,2";
+  int clean_key_chunks = 1;  // 0: as in the last part
+  double prev_guidance = 1.5;
+  std::string special_tokens = "high_quality,duration";
 
   std::string device = "auto";
   std::string dtype = "bf16";
@@ -161,8 +166,8 @@ class OptionSet {
   // values.
   std::string to_yaml(const std::vector<std::string>& without = {}) const;
 
-  // All values, nested and typed, in schema order; the seed is null while it is random.
-  nlohmann::ordered_json to_json() const;
+  // The same, nested and typed, in schema order; the seed is null while it is random.
+  nlohmann::ordered_json to_json(const std::vector<std::string>& without = {}) const;
 
  private:
   GenerateOptions values_;
@@ -181,8 +186,11 @@ WindowPlan plan_video(const GenerateOptions& options, std::string* note = nullpt
 // The prompt, or the prompts over time as lines: what the video's metadata call its prompt.
 const std::string& prompt_text(const GenerateOptions& options);
 
-// Everything that single values cannot show: prompt and output are there (unless dry_run), windows fit, the policy
-// parses, parity settings agree.
+// What holds for every model: prompt and output are there (unless dry_run), inputs and run folders do not contradict each other, the
+// device has a name.
+void validate_run(const GenerateOptions& options);
+
+// The same and what holds for SkyReels-V2: windows fit, the policy parses, parity settings agree.
 void validate(const GenerateOptions& options);
 
 // Refuses a length (video.frames, video.duration) that was asked for where conditioning.add says it.

@@ -101,7 +101,7 @@ std::vector<OptionInfo> make_schema() {
   OptionInfo size = ranged(OptionKind::size, "video.size", "--size", &G::size, "HEIGHTxWIDTH", 16, 8192,
                            "Picture size in pixels, both multiples of 16");
   add(common(recipe(size)));
-  add(common(recipe(integer("video.frames", "--frames", &G::frames, "FRAMES", 1, 1e6, "Length of the video, 4k + 1"))));
+  add(common(recipe(integer("video.frames", "--frames", &G::frames, "FRAMES", 1, 1e6, "Length of the video, 4k + 1; MAGI-1: whole chunks (24k)"))));
   add(common(ranged(OptionKind::seconds, "video.duration", "--duration", &G::duration, "SECONDS", 0.001, 1e6,
                     "Length in seconds instead of frames, rounded to the nearest length that fits")));
   add(common(recipe(integer("video.fps", "--fps", &G::fps, "RATE", 1, 240, "Frames a second"))));
@@ -146,6 +146,19 @@ std::vector<OptionInfo> make_schema() {
   add(text("sampling.kv", "--kv", &G::kv, "NAME[:KEY=VALUE...]",
            "What is kept of the keys and values of finished chunks: full, stream:N (the last N chunks), r1kv:budget=CHUNKS or merge:d=DISTANCE; "
            "--help-all lists every key"));
+
+  // MAGI-1's own; other families refuse them (families.h).
+  add(recipe(integer("sampling.in_flight", "--in-flight", &G::in_flight, "CHUNKS", 1, 1000,
+                     "MAGI-1: chunks that are denoised together, each an equal part of the steps behind the one before it")));
+  add(recipe(text("sampling.key_chunks", "--key-chunks", &G::key_chunks, "LIST",
+                  "MAGI-1: how many chunks a chunk sees, itself included, in each equal part of its steps, such as 5,4,3,2; all for no limit")));
+  add(recipe(integer("sampling.clean_key_chunks", "--clean-key-chunks", &G::clean_key_chunks, "CHUNKS", 0, 1e6,
+                     "MAGI-1: the same for a finished chunk, which later ones read; 0 for as many as in the last part")));
+  add(recipe(number("sampling.prev_guidance", "--prev-guidance", &G::prev_guidance, 1, 100,
+                    "MAGI-1 base models: how strongly the chunks before are followed; 1 is off")));
+  add(recipe(text("sampling.special_tokens", "--special-tokens", &G::special_tokens, "LIST",
+                  "MAGI-1: special rows in front of the caption: high_quality, duration, static, dynamic, borders, 3d_model, 2d_anime, and "
+                  "negative for unwanted things in front of the empty caption; or none")));
 
   add(common(text("run.device", "--device", &G::device, "auto|cpu|cuda[:N]", "Where to compute")));
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));

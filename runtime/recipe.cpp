@@ -13,6 +13,8 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
+#include "runtime/families.h"
+#include "runtime/magi_recipe.h"
 #include "runtime/options_yaml.h"
 
 namespace longtake {
@@ -33,6 +35,22 @@ int64_t integer(const YamlEntry& entry, const std::string& what) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 0)
     fail_usage("{}: {} must be a whole number, found '{}'", entry.place, what, printable(text));
+  return value;
+}
+
+bool truth(const YamlEntry& entry) {
+  const std::string text = entry.scalar(entry.key);
+  if (text != "true" && text != "false") fail_usage("{}: {} must be true or false", entry.place, entry.key);
+  return text == "true";
+}
+
+// From 0 to 1.
+double number(const YamlEntry& entry) {
+  const std::string text = entry.scalar(entry.key);
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value > 0 && value <= 1))
+    fail_usage("{}: {} must be a number above 0, at most 1, found '{}'", entry.place, entry.key, printable(text));
   return value;
 }
 
@@ -59,7 +77,8 @@ FileLayout read_layout(const YamlEntry& entry, const std::string& origin) {
   const std::map<std::string, std::string FileLayout::*> parts = {{"transformer", &FileLayout::transformer},
                                                                   {"vae", &FileLayout::vae},
                                                                   {"text_encoder", &FileLayout::text_encoder},
-                                                                  {"tokenizer", &FileLayout::tokenizer}};
+                                                                  {"tokenizer", &FileLayout::tokenizer},
+                                                                  {"special_tokens", &FileLayout::special_tokens}};
   std::vector<std::string> known;
   for (const auto& [key, member] : parts) known.push_back(key);
   for (const YamlEntry& part : section(entry, origin)) {
@@ -68,7 +87,7 @@ FileLayout read_layout(const YamlEntry& entry, const std::string& origin) {
     layout.*found->second = part.scalar(part.key);
   }
   for (const auto& [key, member] : parts)
-    if ((layout.*member).empty()) fail_usage("{}: layout {} does not say where the {} is", entry.place, entry.key, key);
+    if ((layout.*member).empty() && key != "special_tokens") fail_usage("{}: layout {} does not say where the {} is", entry.place, entry.key, key);
   return layout;
 }
 
@@ -93,24 +112,39 @@ Architecture read_architecture(const YamlEntry& entry, const std::string& origin
       {"text_dim", &Architecture::text_dim},
       {"text_len", &Architecture::text_len},
       {"vae_blocks", &Architecture::vae_blocks},
+      {"kv_heads", &Architecture::kv_heads},
+      {"latent_channels", &Architecture::latent_channels},
+      {"vae_dim", &Architecture::vae_dim},
+      {"vae_depth", &Architecture::vae_depth},
+      {"vae_heads", &Architecture::vae_heads},
       {"transformer_parameters", &Architecture::transformer_parameters},
       {"text_parameters", &Architecture::text_parameters},
       {"vae_parameters", &Architecture::vae_parameters}};
-  std::vector<std::string> known = {"family", "fps_embedding", "distance", "vae_stages"};
+  const std::map<std::string, bool Architecture::*> flags = {{"fps_embedding", &Architecture::fps_embedding},
+                                                             {"gated_mlp", &Architecture::gated_mlp},
+                                                             {"doubled_latents", &Architecture::doubled_latents},
+                                                             {"distilled", &Architecture::distilled},
+                                                             {"fp8", &Architecture::fp8}};
+  const std::map<std::string, double Architecture::*> numbers = {{"latent_scale", &Architecture::latent_scale},
+                                                                 {"guided_until", &Architecture::guided_until}};
+  std::vector<std::string> known = {"family", "distance", "vae_stages"};
   for (const auto& [key, member] : sizes) known.push_back(key);
+  for (const auto& [key, member] : flags) known.push_back(key);
+  for (const auto& [key, member] : numbers) known.push_back(key);
   for (const YamlEntry& value : section(entry, origin)) {
     if (value.key == "family") {
       a.family = value.scalar(value.key);
+      check_family(a.family, value.place);
+    } else if (const auto flag = flags.find(value.key); flag != flags.end()) {
+      a.*flag->second = truth(value);
+    } else if (const auto real = numbers.find(value.key); real != numbers.end()) {
+      a.*real->second = number(value);
     } else if (value.key == "distance") {
       a.distance = value.scalar(value.key);
       if (a.distance != "polynomial" && a.distance != "linear")
         fail_usage("{}: distance must be polynomial or linear, found '{}'", value.place, printable(a.distance));
     } else if (value.key == "vae_stages") {
       a.vae_stages = stages(value);
-    } else if (value.key == "fps_embedding") {
-      const std::string text = value.scalar(value.key);
-      if (text != "true" && text != "false") fail_usage("{}: {} must be true or false", value.place, value.key);
-      a.fps_embedding = text == "true";
     } else {
       const auto found = sizes.find(value.key);
       if (found == sizes.end()) unknown(value, "architecture", known);
@@ -126,26 +160,28 @@ bool is_there(const fs::path& path) {
   if (fs::is_regular_file(path, error)) return true;
   if (!fs::is_directory(path, error)) return false;
   for (const auto& entry : fs::directory_iterator(path, error))
-    if (entry.path().extension() == ".safetensors") return true;
+    if (entry.path().extension() == ".safetensors" || entry.path().extension() == ".bin") return true;
   return false;
 }
 
 // The first layout that is complete in `folder`; otherwise what the fullest one lacks goes to `missing`.
 std::optional<ModelFiles> find_files(const Recipe& recipe, const fs::path& folder, std::string& missing) {
-  size_t fewest = 5;
+  size_t fewest = SIZE_MAX;
   for (const FileLayout& layout : recipe.layouts) {
     ModelFiles files{folder,
                      layout.name,
                      (folder / layout.transformer).lexically_normal(),
                      folder / layout.vae,
                      folder / layout.text_encoder,
-                     folder / layout.tokenizer};
+                     folder / layout.tokenizer,
+                     layout.special_tokens.empty() ? fs::path() : folder / layout.special_tokens};
     std::vector<std::string> lacking;
     for (const auto& [part, path] : {std::pair<const char*, const fs::path&>{"transformer", files.transformer},
                                      {"VAE", files.vae},
                                      {"text encoder", files.text_encoder},
-                                     {"tokenizer", files.tokenizer}})
-      if (!is_there(path)) lacking.push_back(fmt::format("no {} at {}", part, path.string()));
+                                     {"tokenizer", files.tokenizer},
+                                     {"special tokens", files.special_tokens}})
+      if (!path.empty() && !is_there(path)) lacking.push_back(fmt::format("no {} at {}", part, path.string()));
     if (lacking.empty()) return files;
     if (lacking.size() < fewest) {
       fewest = lacking.size();
@@ -170,16 +206,34 @@ std::optional<std::pair<int64_t, int64_t>> config_sizes(const fs::path& folder) 
   return std::nullopt;
 }
 
+// The recipe that names the folder. A folder may hold several models, such as all sizes of MAGI-1: then the one that is complete.
+std::optional<Recipe> recipe_of_name(const fs::path& folder, const std::vector<Recipe>& recipes) {
+  std::vector<const Recipe*> named, complete;
+  std::string ignored;
+  for (const Recipe& recipe : recipes)
+    if (std::find(recipe.folders.begin(), recipe.folders.end(), folder.filename()) != recipe.folders.end()) {
+      named.push_back(&recipe);
+      if (find_files(recipe, folder, ignored)) complete.push_back(&recipe);
+    }
+  if (named.empty()) return std::nullopt;
+  if (complete.size() > 1 && named.size() > 1) {
+    std::vector<std::string> names;
+    for (const Recipe* recipe : complete) names.push_back(recipe->name);
+    fail_usage("{} holds the models {}; name one of them with -m, and set LONGTAKE_MODELS to {}", folder.string(), fmt::join(names, ", "),
+               folder.parent_path().string());
+  }
+  return *(complete.empty() ? named : complete).front();
+}
+
 Recipe recipe_of_folder(const fs::path& folder, const ModelSearch& search) {
   if (fs::is_regular_file(folder / "recipe.yaml")) {
     Recipe own = read_recipe(folder / "recipe.yaml");
     own.name = folder.filename().string();
     return own;
   }
+  if (auto own = magi_recipe_of_folder(folder)) return *own;
   const auto recipes = list_recipes(search);
-  for (const Recipe& recipe : recipes)
-    if (std::find(recipe.folders.begin(), recipe.folders.end(), folder.filename()) != recipe.folders.end())
-      return recipe;
+  if (const auto named = recipe_of_name(folder, recipes)) return *named;
   if (const auto sizes = config_sizes(folder))
     for (const Recipe& recipe : recipes)
       if (recipe.architecture.dim == sizes->first && recipe.architecture.layers == sizes->second) return recipe;
@@ -235,6 +289,7 @@ Recipe parse_recipe(const std::string& text, const fs::path& path) {
       }
     }
     if (recipe.layouts.empty()) fail_usage("{}: the recipe has no layouts", origin);
+    check_recipe_family(recipe, origin);
   } catch (const Error& error) {
     throw Error(ExitCode::bad_file, error.what());  // a recipe is a file of the program, not the user's input
   }

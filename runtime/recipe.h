@@ -3,7 +3,7 @@
 // A recipe is configs/NAME.yaml:
 //   description: one line
 //   folders: [names of model folders, best first]
-//   layouts: {NAME: {transformer, vae, text_encoder, tokenizer}}      paths below the model folder
+//   layouts: {NAME: {transformer, vae, text_encoder, tokenizer}}      paths below the model folder; MAGI-1 also: special_tokens
 //   architecture: {family, dim, ffn, heads, layers, ...}             for dry runs without weights; models read their
 //   tensors defaults: options as in any options file, those that a recipe may set
 //
@@ -23,18 +23,29 @@ namespace longtake {
 
 // The transformer's sizes and every part's parameter count; 0 where unknown.
 struct Architecture {
-  std::string family;  // skyreels-v2
+  std::string family;  // skyreels-v2 | magi-1 (families.h)
   int64_t dim = 0, ffn = 0, heads = 0, layers = 0, freq_dim = 0, text_dim = 0, text_len = 0;
+  int64_t transformer_parameters = 0, text_parameters = 0, vae_parameters = 0;
+
+  // Of skyreels-v2.
   bool fps_embedding = false;
   std::string distance;  // polynomial | linear: how step changes become MotionCache's distances; empty: polynomial
   std::vector<int64_t> vae_stages;  // channels of the VAE's four stages, the one at full resolution first; empty: unknown
   int64_t vae_blocks = 0;           // residual blocks of an encoder stage
-  int64_t transformer_parameters = 0, text_parameters = 0, vae_parameters = 0;
+
+  // Of magi-1 (magi_recipe.h).
+  int64_t kv_heads = 0, latent_channels = 0, vae_dim = 0, vae_depth = 0, vae_heads = 0;
+  bool gated_mlp = false;        // SwiGLU, else GELU
+  bool doubled_latents = false;  // latents go in twice
+  double latent_scale = 1;       // latents * this go in, velocities / this come out
+  bool distilled = false, fp8 = false;
+  double guided_until = 0;  // base models: time up to which there is guidance
 };
 
-// Paths of the four parts relative to the model folder; a folder stands for all *.safetensors in it.
+// Paths of the parts relative to the model folder; a folder stands for all weight files in it.
 struct FileLayout {
   std::string name, transformer, vae, text_encoder, tokenizer;
+  std::string special_tokens{};  // of magi-1; empty in others
 };
 
 struct Recipe {
@@ -50,6 +61,7 @@ struct ModelFiles {
   std::filesystem::path folder;
   std::string layout;
   std::filesystem::path transformer, vae, text_encoder, tokenizer;
+  std::filesystem::path special_tokens{};  // empty where the family has none
 };
 
 // Where to look, best first.
@@ -78,8 +90,9 @@ struct ResolvedModel {
 };
 
 // What -m means: the name of a recipe, whose folders are then searched for; or a model folder (anything with a slash in
-// it, or a folder that is no recipe's name). A folder's recipe is its own recipe.yaml, else the recipe that names the
-// folder, else the first whose sizes its config.json has, else one of built-in defaults called after the folder.
+// it, or a folder that is no recipe's name). A folder's recipe is its own recipe.yaml, else what the configuration of a MAGI-1
+// model in it says (config.json), else the recipe that names the folder (usage where the folder holds several such models),
+// else the first whose sizes its config.json has, else one of built-in defaults called after the folder.
 ResolvedModel resolve_model(const std::string& name_or_folder, const ModelSearch& search);
 
 }  // namespace longtake

@@ -1,10 +1,12 @@
 #include "models/magi/text_rows.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "models/weights/npz.h"
 
 namespace longtake::magi {
 namespace {
@@ -22,6 +24,21 @@ SpecialTokens SpecialTokens::from(const at::Tensor& caption, const at::Tensor& l
         two_d_anime + 1);
   const auto rounded = [](const at::Tensor& t) { return t.to(at::kHalf).to(at::kFloat); };
   return {rounded(caption), rounded(logo), rounded(others)};
+}
+
+SpecialTokens SpecialTokens::read(const std::filesystem::path& file, int64_t width) {
+  const NpzFile arrays(file);
+  for (const char* name : {"caption_token", "logo_token", "other_tokens"}) {
+    const TensorInfo* info = arrays.find(name);
+    if (!info) fail_file("{}: holds no array '{}'; give MAGI-1's special_tokens.npz", file.string(), name);
+    if (!c10::isFloatingType(info->dtype) || info->shape.size() != 2 || info->shape[1] != width)
+      fail_file("{}: '{}' is {} {}, expected floating-point rows of width {}, which is the text encoder's", file.string(), name,
+                c10::toString(info->dtype), shape_text(info->shape), width);
+  }
+  const SpecialTokens tokens = from(arrays.tensor("caption_token"), arrays.tensor("logo_token"), arrays.tensor("other_tokens"));
+  for (const at::Tensor& rows : {tokens.caption, tokens.logo, tokens.others})
+    if (!at::isfinite(rows).all().item<bool>()) fail_file("{}: holds values that are not finite in float16; the file is damaged", file.string());
+  return tokens;
 }
 
 std::vector<at::Tensor> caption_rows(const at::Tensor& caption, const SpecialTokens& tokens,

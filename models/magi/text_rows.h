@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
 #include <vector>
 
 namespace longtake::magi {
@@ -27,6 +28,10 @@ struct SpecialTokens {
   // From the file's values, float64; the model was trained on their float16 roundings. Error (bad_file) for other
   // shapes.
   static SpecialTokens from(const at::Tensor& caption, const at::Tensor& logo, const at::Tensor& others);
+
+  // The reference's file, whose arrays are caption_token, logo_token and other_tokens; `width` is the text encoder's.
+  // Error (bad_file) where it is another file, or its rows are of another width or not finite.
+  static SpecialTokens read(const std::filesystem::path& file, int64_t width);
 };
 
 // Which special rows there are. The released models were trained and are run with `high_quality` and `duration`.

@@ -22,30 +22,19 @@ constexpr int64_t kInterleave = 8;
 // The scope of a layer's tensors.
 constexpr const char* kLayerName = "videodit_blocks.layers.{}.";
 
-void refuse_fp8(const WeightSource& source, int64_t layers) {
-  for (int64_t i = 0; i < layers; ++i)
-    for (const char* name :
-         {"self_attention.linear_qkv.q", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2"}) {
-      const std::string linear = fmt::format(kLayerName, i) + name;
-      if (source.has(linear + ".weight_scale"))
-        fail_file(
-            "{} is quantised to fp8, which longtake does not run for MAGI-1; use the checkpoint that is not quantised "
-            "(inference_weight or inference_weight.distill)",
-            linear);
-    }
-}
-
-Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
-  return {source.take(name + ".weight", {out, in}), {}};
-}
-
 }  // namespace
 
 at::Tensor Transformer::Norm::operator()(const at::Tensor& x, double eps) const {
   return layer_norm(x, gain, bias, eps);
 }
 
-Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) const {
+Linear Transformer::take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
+  if (!is_quantised(source, name)) return {source.take(name + ".weight", {out, in}), {}};
+  ++quantised_;
+  return take_quantised(source, name, out, in, quantised_as_);
+}
+
+Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) {
   const ModelConfig& c = config_;
   const int64_t D = c.dim, kv = c.kv_heads * c.head_width;
   const std::string scope = fmt::format(kLayerName, index), attention = scope + "self_attention.";
@@ -82,10 +71,9 @@ Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) 
   return l;
 }
 
-Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool distilled)
-    : config_(config), distilled_(distilled) {
+Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool distilled, QuantisedAs quantised_as)
+    : config_(config), distilled_(distilled), quantised_as_(quantised_as) {
   const ModelConfig& c = config_;
-  refuse_fp8(source, c.layers);
   if (source.has(fmt::format(kLayerName, c.layers) + "self_attention.linear_qkv.q.weight"))
     fail_file("the checkpoint has more than the {} layers that num_layers says; is this the config of another model?",
               c.layers);
@@ -95,7 +83,8 @@ Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool d
               source.take_float32("y_embedder.y_proj_xattn.0.bias", {c.dim})};
   bands_ = source.take_float32("rope.bands", {c.head_width / 8});
   for (int64_t i = 0; i < c.layers; ++i) layers_.push_back(take_layer(source, i));
-  dtype_ = layers_.front().q.weight.scalar_type();
+  dtype_ = layers_.front().norm.gain.scalar_type();
+  LONGTAKE_CHECK(in_fp8() == 0 || dtype_ == at::kBFloat16, "expected bfloat16 beside fp8 layers, found {}", c10::toString(dtype_));
   condition_ = Condition(source, c, null_caption_, dtype_);
   const double one = c.norm_plus_one ? 1 : 0;
   final_norm_ = {source.take_float32("videodit_blocks.final_layernorm.weight", {c.dim}) + one,
@@ -137,6 +126,10 @@ at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const 
   return layers_.at(layer).ada(at::silu(condition));
 }
 
+at::Tensor Transformer::join(const Layer& layer, const at::Tensor& joined) const {
+  return layer.out.in_fp8() ? layer.out(joined).to(at::kFloat) : layer.out.in_float32(joined);
+}
+
 at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::Tensor& condition,
                               const std::vector<int64_t>& rows, const at::Tensor& rotations,
                               const SelfAttention& self_attention, const CrossAttention& cross_attention) const {
@@ -156,7 +149,7 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
 
   // The gates come before the norms: their size is undone there, their sign and their shape over the channels stay.
   at::Tensor x = x_in.to(at::kFloat);
-  x = (l.attention_post(m.gate(l.out.in_float32(joined), 0), c.eps) + x).to(dtype_);
+  x = (l.attention_post(m.gate(join(l, joined), 0), c.eps) + x).to(dtype_);
 
   at::Tensor h = l.mlp_in(l.mlp_norm(x, c.eps).to(dtype_));
   if (c.gated_mlp) {
@@ -180,10 +173,17 @@ at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t g
   return video.narrow(0, 0, config_.latent_channels()) / config_.x_rescale_factor;
 }
 
+int64_t Transformer::in_fp8() const {
+  int64_t count = 0;
+  for (const Layer& l : layers_)
+    for (const Linear* linear : {&l.q, &l.k, &l.v, &l.text_q, &l.text_kv, &l.out, &l.mlp_in, &l.mlp_out}) count += linear->in_fp8();
+  return count;
+}
+
 int64_t Transformer::weight_bytes() const {
   int64_t bytes = condition_.weight_bytes();
   const auto add = [&](const at::Tensor& t) { bytes += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
-  const auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias); };
+  const auto add_linear = [&](const Linear& l) { add(l.weight), add(l.bias), add(l.scale), add(l.input_factors); };
   const auto add_norm = [&](const Norm& n) { add(n.gain), add(n.bias); };
   for (const Linear* l : {&patch_, &text_in_, &head_}) add_linear(*l);
   add(null_caption_), add(bands_), add_norm(final_norm_);

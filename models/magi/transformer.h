@@ -16,6 +16,7 @@
 
 #include "models/magi/condition.h"
 #include "models/magi/config.h"
+#include "models/magi/quantised.h"
 #include "models/weights/source.h"
 #include "quant/linear.h"
 
@@ -30,12 +31,17 @@ using CrossAttention = std::function<at::Tensor(const at::Tensor& q)>;
 
 class Transformer {
  public:
-  // Takes the weights by their checkpoint names. Sizes that differ from the configuration, missing tensors, more layers
-  // than it says, and fp8 layers are Errors (bad_file).
-  Transformer(WeightSource& source, const ModelConfig& config, bool distilled);
+  // Takes the weights by their checkpoint names. Sizes that differ from the configuration, missing tensors and more layers
+  // than it says are Errors (bad_file). Layers of quantised checkpoints are known by their scales (quantised.h); fp8 needs
+  // bfloat16 as the working dtype.
+  Transformer(WeightSource& source, const ModelConfig& config, bool distilled,
+              QuantisedAs quantised_as = QuantisedAs::working_dtype);
 
   const ModelConfig& config() const { return config_; }
   bool distilled() const { return distilled_; }
+  // Linear layers that the checkpoint held quantised, and those of them that compute in fp8.
+  int64_t quantised() const { return quantised_; }
+  int64_t in_fp8() const;
   at::ScalarType dtype() const { return dtype_; }
   at::Device device() const { return patch_.weight.device(); }
 
@@ -86,11 +92,16 @@ class Transformer {
     Norm attention_post, mlp_norm, mlp_post;
     Linear mlp_in, mlp_out;
   };
-  Layer take_layer(WeightSource& source, int64_t index) const;
+  Layer take_layer(WeightSource& source, int64_t index);
+  // Without a bias; one that is quantised is counted.
+  Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in);
+  at::Tensor join(const Layer& layer, const at::Tensor& joined) const;
   at::Tensor split_heads(const at::Tensor& x) const;
 
   ModelConfig config_;
   bool distilled_;
+  QuantisedAs quantised_as_;
+  int64_t quantised_ = 0;
   at::ScalarType dtype_;
   Linear patch_, text_in_, head_;
   at::Tensor null_caption_, bands_;

@@ -9,6 +9,7 @@
 // differentiable. Misshapen input is an Error (usage) that says what fits. Source: magi1.md section 4.
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
 #include "models/magi_vae/config.h"

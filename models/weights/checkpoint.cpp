@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
+#include "models/weights/npz.h"
 #include "models/weights/pickle.h"
 #include "models/weights/safetensors.h"
 #include "base/strict_json.h"
@@ -25,6 +26,7 @@ std::shared_ptr<const TensorFile> open_file(const fs::path& path) {
   if (extension == ".pth" || extension == ".pt" || extension == ".bin" || extension == ".ckpt") {
     return std::make_shared<TorchFile>(path);
   }
+  if (extension == ".npz") return std::make_shared<NpzFile>(path);
   fail_file("{}: expected a .safetensors file, a .pth file or a folder of .safetensors files", path.string());
 }
 

@@ -1,5 +1,6 @@
 // A model's weights on disk, whatever the file layout: one .safetensors file, one torch.save file (.pth, .pt, .bin,
-// .ckpt), a *.safetensors.index.json or *.bin.index.json, or a folder of these. Reading is zero-copy through memory maps.
+// .ckpt), one .npz file, a *.safetensors.index.json or *.bin.index.json, or a folder of these but .npz. Reading is zero-copy
+// through memory maps.
 //
 // A folder: with one *.safetensors.index.json its weight_map says which shard holds which tensor; without, every
 // *.safetensors directly in it belongs to the model, as in the SkyReels-V2 repositories; without these, a

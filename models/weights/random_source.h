@@ -19,7 +19,7 @@ class RandomSource : public WeightSource {
  public:
   RandomSource(uint64_t seed, at::Device device, at::ScalarType dtype);
 
-  // Nothing is stored, so nothing can be asked: Error (internal). Sizes and optional parts come from a recipe.
+  // Nothing is stored, so nothing can be asked: Error (internal). Sizes and optional parts come from a recipe (or a derived source).
   bool has(const std::string& name) const override;
   std::vector<int64_t> shape(const std::string& name) const override;
   // A new tensor with the same values each time.

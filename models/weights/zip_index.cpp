@@ -123,7 +123,7 @@ std::map<std::string, ZipEntry> read_zip_index(std::span<const uint8_t> bytes, c
 
     if ((flags & 1) != 0) fail_file("{}: the entry '{}' of the zip archive is encrypted", what, name);
     if (method != 0 || sizes.raw != sizes.stored) {
-      fail_file("{}: the entry '{}' of the zip archive is compressed; store it with torch.save, or unpack it", what,
+      fail_file("{}: the entry '{}' of the zip archive is compressed; store it uncompressed (torch.save, numpy.savez)", what,
                 name);
     }
     reader.check(sizes.local, 30);

@@ -1,4 +1,4 @@
-// The entries of a zip archive in memory: where each one's bytes lie. Only what torch.save writes is understood: stored
+// The entries of a zip archive in memory: where each one's bytes lie. Only what torch.save and numpy.savez write is understood: stored
 // (uncompressed), unencrypted entries, with or without zip64. Checksums are not verified: that would read the whole
 // file.
 #pragma once

@@ -259,9 +259,6 @@ TEST_CASE("MAGI-1: weights that do not fit the configuration are refused") {
   auto gated = config;
   gated.gated_mlp = true;
   CHECK(load(weights, gated).find("mlp.linear_fc1.weight") != std::string::npos);
-  auto quantised = weights;
-  quantised["videodit_blocks.layers.1.mlp.linear_fc1.weight_scale"] = at::zeros({1});
-  CHECK(load(quantised, config).find("quantised to fp8") != std::string::npos);
   auto incomplete = weights;
   incomplete.erase("rope.bands");
   CHECK(load(incomplete, config).find("rope.bands") != std::string::npos);

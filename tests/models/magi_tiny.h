@@ -4,6 +4,10 @@
 #include <map>
 #include <string>
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/full.h>
+
 #include "models/magi/transformer.h"
 #include "tests/models/random_source.h"
 
@@ -56,6 +60,30 @@ inline std::map<std::string, at::Tensor> tiny_magi_weights(const magi::ModelConf
       shapes.push_back({attention + norm + ".weight", {d}}), shapes.push_back({attention + norm + ".bias", {d}});
   }
   return random_weights(shapes);
+}
+
+// The same with one linear layer as the quantised checkpoints have them (spec 2.9): e4m3, one weight scale, and inputs that are
+// divided by a constant or, `smooth`, by a scale of each channel's own.
+inline void quantise(std::map<std::string, at::Tensor>& weights, const std::string& name, bool smooth) {
+  const at::Tensor weight = weights.at(name + ".weight");
+  const int64_t in = weight.size(1);
+  const double input_scale = 1.0 / 64;
+  const at::Tensor even = smooth ? (at::arange(in, at::kFloat) * 0.7).cos() * 0.5 + 1.5 : at::full({in}, 1.0, at::kFloat);
+  const at::Tensor scaled = weight * even;
+  const at::Tensor scale = scaled.abs().max() / 448;
+  weights[name + ".weight"] = (scaled / scale).to(at::kFloat8_e4m3fn).unsqueeze(0);
+  weights[name + ".weight_scale"] = scale.view({1});
+  weights[name + ".input_scale"] = at::full({smooth ? 1 : in}, input_scale, at::kFloat);
+  if (smooth) weights[name + ".smooth_scale"] = (even * input_scale).view({1, in});
+}
+
+// Every linear layer that the published ones have so.
+inline void quantise_layer(std::map<std::string, at::Tensor>& weights, int64_t index) {
+  const std::string layer = fmt::format("videodit_blocks.layers.{}.", index);
+  for (const char* name : {"self_attention.linear_qkv.q", "self_attention.linear_qkv.qx", "self_attention.linear_qkv.k",
+                           "self_attention.linear_qkv.v", "mlp.linear_fc1"})
+    quantise(weights, layer + name, false);
+  for (const char* name : {"self_attention.linear_proj", "mlp.linear_fc2"}) quantise(weights, layer + name, true);
 }
 
 inline std::unique_ptr<magi::Transformer> tiny_magi(const magi::ModelConfig& config, bool distilled = false,

@@ -5,6 +5,8 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "runtime/families.h"
+#include "runtime/magi_recipe.h"
 #include "tests/catch.h"
 
 using namespace longtake;
@@ -75,7 +77,7 @@ TEST_CASE("the shipped recipes are sound") {
     names.push_back(recipe.name);
     CHECK_FALSE(recipe.description.empty());
     CHECK_FALSE(recipe.folders.empty());
-    CHECK(recipe.architecture.family == "skyreels-v2");
+    CHECK((recipe.architecture.family == kSkyreelsFamily || recipe.architecture.family == kMagiFamily));
     CHECK(recipe.architecture.dim % recipe.architecture.heads == 0);
     CHECK(recipe.architecture.layers > 0);
 
@@ -84,16 +86,25 @@ TEST_CASE("the shipped recipes are sound") {
     options.apply_recipe(recipe.defaults);
     for (const OptionInfo& info : option_schema()) {
       INFO(info.key);
-      if (info.from_recipe && info.key != "policy") CHECK(options.source(info.key).level == SourceLevel::recipe);
+      const bool means_something = without_effect(recipe, info.key).empty();
+      if (info.from_recipe && info.key != "policy" && means_something) CHECK(options.source(info.key).level == SourceLevel::recipe);
+    }
+    CHECK_NOTHROW(check_options(options, recipe));
+    CHECK(options.source("video.frames").where == "recipe " + recipe.name);
+    if (is_magi(recipe)) {
+      CHECK_NOTHROW(magi_config(recipe, options.values()));
+      CHECK_NOTHROW(magi_text_settings(options.values().special_tokens));
+      continue;
     }
     options.set("prompt=x");
     options.set("out=x.mp4");
     CHECK_NOTHROW(validate(options.values()));
     const WindowPlan plan = plan_video(options.values());
     CHECK(plan.windows[0].latent_frames % options.values().chunk == 0);
-    CHECK(options.source("video.frames").where == "recipe " + recipe.name);
   }
-  CHECK(names == std::vector<std::string>{"demo", kName, "skyreels-v2-df-14b-540p", "skyreels-v2-df-14b-720p"});
+  CHECK(names == std::vector<std::string>{"demo", "magi-1-24b", "magi-1-24b-distill", "magi-1-24b-distill-fp8", "magi-1-4.5b",
+                                          "magi-1-4.5b-distill", "magi-1-4.5b-distill-fp8", kName, "skyreels-v2-df-14b-540p",
+                                          "skyreels-v2-df-14b-720p"});
   const Recipe r = find_recipe(kName, shelf.search);
   CHECK(r.architecture.dim == 1536);
   CHECK(r.architecture.ffn == 8960);
@@ -105,6 +116,7 @@ TEST_CASE("unknown models are refused with the nearest and the list") {
   Shelf shelf;
   CHECK(message([&] { find_recipe("dem", shelf.search); }) ==
         "'dem' is neither a model recipe (did you mean 'demo'?) nor a folder; the recipes are demo, "
+        "magi-1-24b, magi-1-24b-distill, magi-1-24b-distill-fp8, magi-1-4.5b, magi-1-4.5b-distill, magi-1-4.5b-distill-fp8, "
         "skyreels-v2-df-1.3b-540p, skyreels-v2-df-14b-540p, skyreels-v2-df-14b-720p");
   CHECK(code([&] { find_recipe("dem", shelf.search); }) == ExitCode::usage);
   CHECK(code([&] { resolve_model("no/such/folder", shelf.search); }) == ExitCode::bad_file);

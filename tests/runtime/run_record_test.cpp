@@ -88,7 +88,9 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"run.decode_latents", "1"},   {"run.threads", "3"},            {"run.json_log", "log"},      {"run.dry_run", "true"},
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
       {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"},
-      {"conditioning.add", "2"},     {"conditioning.context", "5"},   {"conditioning.only_new", "true"}};
+      {"conditioning.add", "2"},     {"conditioning.context", "5"},   {"conditioning.only_new", "true"},
+      {"sampling.in_flight", "2"},   {"sampling.key_chunks", "all"},  {"sampling.clean_key_chunks", "3"},
+      {"sampling.prev_guidance", "2"}, {"sampling.special_tokens", "none"}};
   for (const OptionInfo& info : option_schema()) {
     const bool file = info.key == "conditioning.image" || info.key == "conditioning.end_image" || info.key == "conditioning.video";
     if (file || info.key == "prompts") continue;  // a file's content counts: below; prompts are lines: below

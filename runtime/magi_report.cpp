@@ -1,0 +1,67 @@
+#include "runtime/magi_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "models/magi/backbone.h"
+#include "models/magi_vae/cost.h"
+#include "runtime/magi_recipe.h"
+#include "runtime/magi_step.h"
+#include "runtime/progress.h"
+
+namespace longtake {
+namespace {
+
+int64_t chunk_tokens(const magi::RunConfig& run) { return int64_t{run.chunk_frames} * (run.height / 16) * (run.width / 16); }
+
+}  // namespace
+
+MagiWork magi_work(const MagiRequest& request, int64_t text_length) {
+  const magi::VideoSettings s = request.settings();
+  const std::vector<magi::Row> rows = magi::rows(s.schedule, s.size);
+  const int64_t tokens = chunk_tokens(request.config.run);
+  MagiWork work;
+  work.rows = static_cast<int>(rows.size());
+  // From the last row back: the first chunk that a row or a later one reads.
+  int64_t first = s.size.chunks;
+  for (size_t i = rows.size(); i-- > 0;) {
+    const auto items = magi::work_items(rows[i], s.schedule, request.config, tokens);
+    for (const WorkItem& item : items)
+      work.flops += magi::transformer_flops(request.config.model, tokens, item.keys.end - item.keys.begin, text_length);
+    work.forwards += static_cast<int64_t>(items.size());
+    work.row_tokens = std::max(work.row_tokens, static_cast<int64_t>(items.size()) * tokens);
+    for (const magi::ChunkStep& c : rows[i].chunks) first = std::min(first, c.keys.begin);
+    work.kept_chunks = std::max(work.kept_chunks, rows[i].chunks.back().chunk + 1 - first);
+  }
+  return work;
+}
+
+std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, int64_t value_bytes) {
+  const magi::RunConfig& run = request.config.run;
+  const magi::ModelConfig& m = request.config.model;
+  const Architecture& a = recipe.architecture;
+  const magi::VideoSettings s = request.settings();
+  const MagiWork work = magi_work(request, m.caption_length);
+  std::string out = fmt::format("video: {} frames of {}x{} (height x width), {} latent frames ({} of them given) in {} chunks of {}\n",
+                                request.frames(), run.height, run.width, s.size.frames(), s.size.prefix_frames, s.size.chunks, run.chunk_frames);
+  out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}\n", work.rows, run.window, run.branches,
+                     run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops));
+  const double bytes = static_cast<double>(value_bytes);
+  const double weights = static_cast<double>(a.transformer_parameters) * bytes, text = static_cast<double>(a.text_parameters) * 4;
+  const double vae = static_cast<double>(a.vae_parameters) * bytes;
+  const double kv = 2 * bytes * static_cast<double>(m.layers * m.kv_heads * m.head_width * work.kept_chunks * chunk_tokens(run));
+  // Per token of a row: the residual stream and its float32 form, both attentions joined in both forms, the wide layer twice.
+  const double activations = static_cast<double>(work.row_tokens) *
+                             static_cast<double>(m.dim * (4 * 4 + 5 * value_bytes) + m.ffn_dim * (m.gated_mlp ? 3 : 2) * value_bytes);
+  out += fmt::format("memory: text encoder {}, then transformer {}, VAE {}, K/V of {} chunks {}, activations {}\n", format_bytes(text),
+                     format_bytes(weights), format_bytes(vae), work.kept_chunks, format_bytes(kv), format_bytes(activations));
+  if (a.vae_dim > 0) {
+    const MagiVaeConfig config = magi_vae_config(recipe);
+    const double flops = magi_vae_decode_flops(config, MagiTiling::of(config), run.height, run.width, request.frames());
+    out += fmt::format("VAE decode: {}\n", format_flops(flops));
+  }
+  return out;
+}
+
+}  // namespace longtake
