@@ -102,6 +102,7 @@ class Batch {
       for (const std::string& text : request.all_texts()) texts.insert(text);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
+    if (first.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress_.note(text); });
     engine.encode({texts.begin(), texts.end()});
     progress_.stage(fmt::format("loading the model {}", group.model.recipe.name));
     engine.load();

@@ -82,6 +82,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));
   std::vector<std::string> texts = prompts;
   if (branches == 2) texts.push_back(request.negative);
+  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
   engine.encode(texts);
   engine.load();
 

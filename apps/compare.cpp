@@ -193,6 +193,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   Engine engine(model, target);
   progress.stage(fmt::format("encoding {} prompt{}", c.prompts.size(), c.prompts.size() == 1 ? "" : "s"));
   const double start = progress.seconds();
+  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
   engine.encode(texts);
   progress.stage("loading the model");
   engine.load();

@@ -152,6 +152,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
     Engine engine(model, target);
     inputs.show(sink);
     progress.stage("encoding the prompt");
+    if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
     engine.encode(request.all_texts());
     for (const std::string& prompt : request.prompts)
       if (engine.text(prompt).truncated)

@@ -77,6 +77,7 @@ struct GenerateOptions {
   bool overwrite_run = false;
   bool keep_run = false;
   std::string preview = "none";
+  std::string text_cache = "on";
   int64_t checkpoint_budget = 1'000'000'000;  // bytes
 
   bool operator==(const GenerateOptions&) const = default;

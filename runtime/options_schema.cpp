@@ -168,6 +168,8 @@ std::vector<OptionInfo> make_schema() {
       toggle("run.keep_run", "--keep-run", &G::keep_run, "Keep OUT.run with all latents when the video is done")));
   add(free_on_resume(choice("run.preview", "--preview", &G::preview, {"none", "latent"},
                             "Write a small picture of each finished chunk to OUT.run, straight from its latents")));
+  add(free_on_resume(choice("run.text_cache", "--text-cache", &G::text_cache, {"on", "off"},
+                            "Keep encoded prompts in the user's cache folder, so that the text encoder is loaded for new ones alone")));
   OptionInfo budget = ranged(OptionKind::bytes, "run.checkpoint_budget", "--checkpoint-budget", &G::checkpoint_budget, "SIZE", 0, 1e15,
                              "Largest state that is written within a window, so that a resume need not start the window "
                              "again; K/V makes up most of it");
