@@ -19,7 +19,7 @@ TEST_CASE("a second run takes its prompts from the cache, to the same bits, and 
     return all;
   };
   const auto run = [&](const fs::path& out, const std::vector<std::string>& more) {
-    const ProgramResult result = run_longtake(quick_generate(out, more), {.file_bytes = std::nullopt, .cache = cache});
+    const ProgramResult result = run_longtake(quick_generate(out, more), {std::nullopt, cache});
     INFO(result.err);
     REQUIRE(result.status == 0);
     return result.err;
