@@ -9,6 +9,7 @@
 #include "apps/bench_report.h"
 #include "apps/commands.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/run_progress.h"
 #include "base/error.h"
@@ -141,7 +142,7 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   if (!options.values().seed) options.set({"seed", "1", "bench"}, SourceLevel::builtin);
   const GenerateOptions& o = options.values();
   std::string note;
-  const RunRequest request = make_request(o, &note);
+  RunRequest request = make_request(o, &note);
   const ResolvedModel model = resolve_model(o.model, default_search());
   if (!a.random_weights && !model.files) fail_file("{}; or measure without files: --random-weights", model.missing);
   if (o.threads > 0) at::set_num_threads(o.threads);
@@ -150,6 +151,14 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   BenchResult result = describe(o, a, model, request, device);
   Progress progress;
   if (!note.empty()) progress.note(note);
+  GenerateOptions settled = o;
+  std::string memory_note;
+  const MemoryPlan plan = MemoryGate(model, target, o.fps, a.random_weights).pass(settled, request, memory_note);
+  if (!memory_note.empty()) progress.note(memory_note);
+  // On the CPU the process is measured as a whole.
+  const int64_t base = result.base_bytes = device.is_cpu() ? resident_bytes() : 0;
+  result.denoise_predicted_bytes = base + std::llround(plan.denoise.total());
+  result.decode_predicted_bytes = base + std::llround(plan.decode.total());
   progress.stage(fmt::format("longtake {}, model {}, {}", kVersion, result.model, result.weights));
   const c10::InferenceMode inference;
   std::optional<Engine> engine;

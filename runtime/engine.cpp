@@ -64,7 +64,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.shift = o.shift;
   s.ar_step = o.ar_step;
   s.history = o.history == "carry" ? History::carry : History::reencode;
-  s.decode_latents = o.decode_latents;
+  s.decode_latents = o.decode_latents > 0 ? o.decode_latents : kUsualDecodeLatents;
   s.checkpoint_bytes = o.checkpoint_budget;
   s.denoise.attention = request.policy.attention;
   s.denoise.kv = choose_kv(o.kv, s.denoise.attention);

@@ -72,7 +72,7 @@ TEST_CASE("a video is done where settings, weights and bytes agree") {
 TEST_CASE("every option that changes a video makes it another one") {
   const std::vector<std::string> elsewhere = {"out", "run.device", "run.threads", "run.decode_latents", "run.json_log", "run.dry_run",
                                               "run.record_plan", "run.resume", "run.overwrite_run", "run.keep_run", "run.preview",
-                                              "run.checkpoint_budget", "run.text_cache"};
+                                              "run.checkpoint_budget", "run.text_cache", "run.offload", "run.memory_budget"};
   const OptionSet usual = job_of("x").options;
   for (const OptionInfo& info : option_schema()) {
     if (info.key == "video.duration") continue;  // sets the frames to none

@@ -9,7 +9,7 @@
 #include "models/weights/checkpoint.h"
 #include "models/weights/safetensors.h"
 #include "runtime/engine.h"
-#include "runtime/report.h"
+#include "runtime/memory_plan.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 
@@ -101,17 +101,18 @@ TEST_CASE("fp8 is given up where the first step is not finite, with a message") 
 
 TEST_CASE("the plan of a run knows how much smaller the weights become") {
   const ResolvedModel demo = resolve_model("demo", default_search());
-  PlanInput input;
-  const RunRequest request = make_request(small_options());
-  input.settings = request.settings, input.policy = request.policy;
-  input.transformer = transformer_config(demo.recipe), input.vae = vae_sizes(demo.recipe);
-  input.transformer_parameters = 7e6, input.value_bytes = 2;
-  const double before = plan_memory(input).transformer;
-  input.fp8 = true;
+  ModelTarget target{at::kCUDA, at::kBFloat16};  // nothing is computed there
+  const auto weights = [&] {
+    PlanInput input = plan_model(demo, target, 16, /*random_weights=*/true);
+    plan_request(input, make_request(small_options()));
+    return plan_memory(input).denoise.weights;
+  };
+  const double before = weights();
+  target.fp8 = true;
   Engine plain(demo, {at::kCPU, at::kBFloat16}, 1), fp8(demo, {at::kCPU, at::kBFloat16, true}, 1);
   plain.load(), fp8.load();
   const auto saved = static_cast<double>(plain.transformer().weight_bytes() - fp8.transformer().weight_bytes());
-  CHECK(before - plan_memory(input).transformer == Approx(saved).epsilon(0.02));  // scales take the rest
+  CHECK(before - weights() == Approx(saved).epsilon(0.02));  // scales take the rest
 }
 
 TEST_CASE("a target's precision must be there") {
