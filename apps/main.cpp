@@ -1,8 +1,5 @@
 // longtake: generate long videos, see what was computed, look into files. One small file a verb.
 #include <fmt/format.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include <csignal>
 #include <cstdio>
@@ -98,11 +95,6 @@ int run(int argc, char** argv) {
 }  // namespace longtake
 
 int main(int argc, char** argv) {
-#ifdef __GLIBC__
-  // Large tensors go back to the system as they are freed. By default glibc moves this bound up to 32 MB as a run goes on and keeps what is
-  // freed in pieces: a quarter more memory, and another amount in every run.
-  mallopt(M_MMAP_THRESHOLD, 4 << 20);
-#endif
   std::signal(SIGPIPE, SIG_IGN);
   return longtake::run(argc, argv);
 }

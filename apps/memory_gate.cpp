@@ -3,9 +3,15 @@
 #include <fmt/format.h>
 
 #include "runtime/engine.h"
+#include "runtime/machine.h"
 #include "runtime/progress.h"
 
 namespace longtake {
+namespace {
+
+constexpr double kSmallRun = 256e6;  // bytes; below, what the C library keeps does not matter and keeping it is faster
+
+}  // namespace
 
 MemoryGate::MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights)
     : device_(target.device), model_(plan_model(model, target, fps, random_weights)) {}
@@ -29,7 +35,9 @@ MemoryPlan MemoryGate::pass(GenerateOptions& options, RunRequest& request, std::
   options.decode_latents = s.decode_latents = plan.settings.decode_latents = choice.latents;
   s.decode_ahead = plan.settings.decode_ahead = choice.ahead;
   if (room) check_memory(options, plan, *room);
-  return plan_memory(plan);
+  MemoryPlan planned = plan_memory(plan);
+  if (device_.is_cpu() && planned.peak() > kSmallRun) give_back_freed_memory();
+  return planned;
 }
 
 }  // namespace longtake

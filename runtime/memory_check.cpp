@@ -1,6 +1,5 @@
 #include "runtime/memory_check.h"
 
-#include <c10/core/CachingDeviceAllocator.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "runtime/engine.h"
+#include "runtime/machine.h"
 #include "runtime/progress.h"
 
 namespace longtake {
@@ -60,13 +60,6 @@ double left_in_group(const fs::path& root, const std::string& group, const char*
   return left;
 }
 
-// LibTorch's word on a GPU's free memory is newer than the oldest LibTorch that works.
-template <class Allocator>
-std::optional<double> free_on_device(Allocator* allocator, at::DeviceIndex index) {
-  if constexpr (requires { allocator->getMemoryInfo(index); }) return static_cast<double>(allocator->getMemoryInfo(index).first);
-  return std::nullopt;
-}
-
 // The largest size of the same shape, in steps of a sixteenth, that fits; nothing where that is none.
 std::optional<FrameSize> smaller_size(const GenerateOptions& options, const std::function<double(const GenerateOptions&)>& peak, double room) {
   for (int part = 15; part >= 6; --part) {
@@ -104,7 +97,7 @@ std::optional<MemoryRoom> memory_room(const GenerateOptions& options, const at::
     const double base = device.is_cpu() ? static_cast<double>(resident_bytes()) : 0;
     return MemoryRoom{std::max(0.0, static_cast<double>(options.memory_budget) - base), "allowed by --memory-budget"};
   }
-  const auto free = device.is_cuda() ? free_on_device(c10::getDeviceAllocator(at::kCUDA), device.index())
+  const auto free = device.is_cuda() ? free_device_memory(device)
                                      : available_memory(text_of("/proc/meminfo"), text_of("/proc/self/cgroup"), "/sys/fs/cgroup");
   if (!free) return std::nullopt;
   return MemoryRoom{*free, device.is_cuda() ? fmt::format("free on {}", device.str()) : "free on this machine"};

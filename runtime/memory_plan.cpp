@@ -13,10 +13,13 @@ namespace longtake {
 namespace {
 
 // Measured: code of libraries that computing brings in, their threads' stacks and packed operands (CPU); workspaces of cuBLAS and cuDNN.
-constexpr double kCpuRest = 20e6, kCudaRest = 100e6;
+constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kVaeBytes = 4;  // always float32
 
-double rest(const PlanInput& input) { return input.on_cpu ? kCpuRest : kCudaRest; }
+double rest(const PlanInput& input) {
+  if (!input.on_cpu) return kCudaRest;
+  return input.form.value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
+}
 
 // Of one part when it is loaded: on the CPU tensors in the wanted dtype are views of the file, which stays mapped for them.
 double loaded_bytes(const PlanInput& input, const PartSizes& part, double value_bytes) {
@@ -86,13 +89,6 @@ double decode_bytes(const PlanInput& input) {
   return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, 4));
 }
 
-// The end of a run's pipeline in host memory: frames in float and as bytes, and those that the encoder of the video looks ahead at.
-double frame_bytes(const PlanInput& input) {
-  const GenerateSettings& s = input.settings;
-  const double pixels = static_cast<double>(s.height * s.width);
-  return s.decode_latents * input.vae.temporal_factor() * pixels * 3 * 4 * 2;
-}
-
 }  // namespace
 
 const char* name_of(MemoryStage stage) {
@@ -134,7 +130,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   StageMemory all;
   all.weights = resident_weights(input);
   all.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
-  all.rest = rest(input) + (input.on_cpu ? frame_bytes(input) : 0);
+  all.rest = rest(input);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
   const double coding = decode_bytes(input);
 
