@@ -95,7 +95,7 @@ std::optional<MemoryRoom> memory_room(const GenerateOptions& options, const at::
   if (options.memory_budget > 0) {
     // What the process holds before it begins is part of its memory on the CPU.
     const double base = device.is_cpu() ? static_cast<double>(resident_bytes()) : 0;
-    return MemoryRoom{std::max(0.0, static_cast<double>(options.memory_budget) - base), "allowed by --memory-budget"};
+    return MemoryRoom{std::max(0.0, static_cast<double>(options.memory_budget) - base), "left of --memory-budget"};
   }
   const auto free = device.is_cuda() ? free_device_memory(device)
                                      : available_memory(text_of("/proc/meminfo"), text_of("/proc/self/cgroup"), "/sys/fs/cgroup");

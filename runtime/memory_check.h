@@ -12,7 +12,7 @@
 
 namespace longtake {
 
-// What a run may take, and who says so ("are free on cuda", "are allowed by --memory-budget").
+// What a run may take, and who says so ("free on cuda:0", "left of --memory-budget").
 struct MemoryRoom {
   double bytes = 0;
   std::string reason;

@@ -16,6 +16,9 @@ namespace {
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kVaeBytes = 4;  // always float32
 
+// Where frames are decoded beside denoising: the heap of a second thread that computes, and the video's encoder.
+constexpr double kCpuSecondThread = 50e6;
+
 double rest(const PlanInput& input) {
   if (!input.on_cpu) return kCudaRest;
   return input.form.value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
@@ -130,7 +133,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   StageMemory all;
   all.weights = resident_weights(input);
   all.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
-  all.rest = rest(input);
+  all.rest = rest(input) + (input.on_cpu && s.decode_ahead ? kCpuSecondThread : 0);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
   const double coding = decode_bytes(input);
 

@@ -1,5 +1,6 @@
 // fp8 products in whole runs: on the CPU through their reference.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 #include <unistd.h>
 
@@ -80,6 +81,16 @@ TEST_CASE("a run in fp8 is close to the one in bfloat16, and says nothing") {
   INFO("error " << error);
   CHECK(error > 0);
   CHECK(error < 0.3);
+}
+
+TEST_CASE("a run with offloaded blocks gives the same bits, in bfloat16 and in fp8") {
+  const ResolvedModel demo = resolve_model("demo", default_search());
+  for (const bool fp8 : {false, true}) {
+    Engine held(demo, {at::kCPU, at::kBFloat16, fp8}), offloaded(demo, {at::kCPU, at::kBFloat16, fp8, /*offload=*/true});
+    const Made want = run(held), got = run(offloaded);
+    CHECK(offloaded.transformer().offloaded());
+    CHECK(at::equal(got.latents, want.latents));
+  }
 }
 
 TEST_CASE("fp8 is given up where the first step is not finite, with a message") {
