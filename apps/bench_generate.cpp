@@ -11,6 +11,7 @@
 #include "apps/interrupt.h"
 #include "apps/memory_gate.h"
 #include "apps/options_cli.h"
+#include "apps/row_profile.h"
 #include "apps/run_progress.h"
 #include "base/error.h"
 #include "runtime/device.h"
@@ -26,7 +27,8 @@ constexpr const char* kPrompt = "a red circle moves from left to right over gras
 
 struct Arguments {
   bool random_weights = false, json = false;
-  int rows = 0;  // 0: all
+  int rows = 0;     // 0: all
+  int profile = 0;  // the row that is profiled, counted from 1 over all windows; 0: none
 };
 
 // Ends a run that has been watched long enough.
@@ -35,8 +37,8 @@ struct EnoughRows {};
 // Watches a run by its hooks: the device stands still at the end of every row, and only there.
 class RowClock {
  public:
-  RowClock(BenchResult& result, const at::Device& device, int limit)
-      : result_(result), device_(device), limit_(limit), memory_(device) {}
+  RowClock(BenchResult& result, const at::Device& device, int limit, int profiled)
+      : result_(result), device_(device), limit_(limit), profiled_(profiled), profiler_(device), memory_(device) {}
 
   void watch(GenerateHooks& hooks) {
     hooks.on_window_start = [this, before = hooks.on_window_start](const WindowSpan& window, const Schedule& schedule) {
@@ -62,15 +64,19 @@ class RowClock {
   }
 
  private:
+  bool is_profiled() const { return profiled_ > 0 && static_cast<int>(result_.rows.size()) + 1 == profiled_; }
+
   void begin_row() {
     synchronize(device_);
     chunks_ = 0;
+    if (is_profiled()) profiler_.begin();
     begin_ = Clock::now();
   }
 
   void row_ended(const RowEnd& end) {
     synchronize(device_);
     BenchRow row{window_, end.row, chunks_, {}, std::chrono::duration<double>(Clock::now() - begin_).count()};
+    if (is_profiled()) result_.profile = profiler_.end(window_, end.row);
     const WorkCount all = end.stats.total(), before = result_.stats.total();
     row.work = {all.recomputed - before.recomputed, all.reused - before.reused, all.predicted - before.predicted,
                 all.flops - before.flops, all.flops_saved - before.flops_saved};
@@ -84,7 +90,8 @@ class RowClock {
   using Clock = std::chrono::steady_clock;
   BenchResult& result_;
   const at::Device device_;
-  const int limit_;
+  const int limit_, profiled_;
+  RowProfiler profiler_;
   std::optional<PeakMemory> memory_;
   bool decoding_ = false;
   int window_ = 0, chunks_ = 0;
@@ -120,13 +127,13 @@ void warm_up(Engine& engine, const RunRequest& request, Progress& progress) {
   synchronize(engine.target().device);
 }
 
-void measure(Engine& engine, const RunRequest& request, int limit, Progress& progress, BenchResult& result) {
+void measure(Engine& engine, const RunRequest& request, const Arguments& a, Progress& progress, BenchResult& result) {
   JsonLog log("");
   RunProgress shown(progress, log, request.settings);
   GenerateHooks hooks = shown.hooks();
   const InterruptGuard interrupt;
   hooks.should_stop = InterruptGuard::requested;
-  RowClock clock(result, engine.target().device, limit);
+  RowClock clock(result, engine.target().device, a.rows, a.profile);
   clock.watch(hooks);
   try {
     result.decode_seconds = engine.run(request, hooks).decode_seconds;
@@ -149,6 +156,8 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   BenchResult result = describe(o, a, model, request, device);
+  const int rows = a.rows > 0 ? std::min(a.rows, result.rows_planned) : result.rows_planned;
+  if (a.profile > rows) fail_usage("--profile {}: the run has {} rows", a.profile, rows);
   Progress progress;
   if (!note.empty()) progress.note(note);
   GenerateOptions settled = o;
@@ -175,7 +184,8 @@ void run_bench_generate(const GivenOptions& given, const Arguments& a) {
   }
   result.weight_bytes = engine->transformer().weight_bytes();
   result.precision = engine->target().fp8 ? "fp8" : o.dtype;
-  measure(*engine, request, a.rows, progress, result);
+  measure(*engine, request, a, progress, result);
+  if (result.profile) result.ceilings = measure_ceilings(device, engine->target().dtype);
   result.host_peak_bytes = std::max({peak_resident_bytes(), device.is_cpu() ? result.denoise_peak_bytes : 0,
                                      device.is_cpu() ? result.decode_peak_bytes : 0});
   fmt::print("{}", a.json ? to_json(result).dump(2) + "\n" : to_text(result));
@@ -196,6 +206,10 @@ void add_bench_generate(CLI::App& bench) {
   add_base_seed(*verb, given, "Start of the noise, and of random weights [default: 1]");
   verb->add_option("--rows", a->rows, "Stop after so many rows of the schedule, without decoding [default: all]")
       ->type_name("ROWS")
+      ->check(CLI::Range(1, 1'000'000));
+  verb->add_option("--profile", a->profile,
+                   "Show where the time of this row went: by operation and by kernel, gaps, and waits of the host; the row runs slower")
+      ->type_name("ROW")
       ->check(CLI::Range(1, 1'000'000));
   verb->add_flag("--json", a->json, "Print JSON instead of a table");
   verb->footer(

@@ -74,6 +74,7 @@ std::string to_text(const BenchResult& r) {
   out += fmt::format("peak memory ({}): denoise {} (predicted {})", r.memory_meaning, memory(r.denoise_peak_bytes), memory(r.denoise_predicted_bytes));
   if (r.decode_seconds) out += fmt::format(", decode {} (predicted {})", memory(r.decode_peak_bytes), memory(r.decode_predicted_bytes));
   out += fmt::format("; host {}\n", memory(r.host_peak_bytes));
+  if (r.profile) out += to_text(*r.profile, r.ceilings);
   return out;
 }
 
@@ -131,7 +132,8 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
           {"host_peak_bytes", known(r.host_peak_bytes)},
           {"base_bytes", known(r.base_bytes)},
           {"by_chunks", groups},
-          {"rows", rows}};
+          {"rows", rows},
+          {"profile", r.profile ? to_json(*r.profile, r.ceilings) : nlohmann::ordered_json()}};
 }
 
 }  // namespace longtake

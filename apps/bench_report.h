@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/row_profile.h"
 #include "runtime/run_stats.h"
 
 namespace longtake {
@@ -37,6 +38,8 @@ struct BenchResult {
   int64_t denoise_predicted_bytes = 0, decode_predicted_bytes = 0;             // memory_plan.h, in the same terms
   int64_t base_bytes = 0;  // of both: what the process held before it loaded anything; 0 on a GPU
   std::string memory_meaning;
+  std::optional<RowProfile> profile;  // of the row that was asked for
+  Ceilings ceilings;                  // where there is a profile
 
   bool stopped() const { return static_cast<int>(rows.size()) < rows_planned; }
   double denoise_seconds() const;

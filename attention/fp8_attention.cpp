@@ -47,7 +47,7 @@ Fp8Attention::Fp8Attention(const at::Device& device) : device_(device) {
   constants_ = upload(at::tensor(at::ArrayRef<float>(cudnn::kConstants), floats), device);
   try {
     const cuda::Launch launch(unused_, "opening cuDNN");  // a handle belongs to the current device
-    cudnn_ = cudnn::open_sdpa_fp8();
+    cudnn_ = cudnn::open_sdpa();
   } catch (const std::exception& error) {
     why_not_ = error.what();
   }
@@ -98,7 +98,7 @@ std::vector<at::Tensor> Fp8Attention::together(std::span<const Sequence> sequenc
 
 at::Tensor Fp8Attention::on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t heads = q.size(2), width = q.size(3);
-  const cudnn::SdpaShape shape{.sequences = q.size(0), .heads = heads, .width = width, .queries = q.size(1), .keys = k.size(1),
+  const cudnn::SdpaShape shape{.element = cudnn::Element::e4m3, .sequences = q.size(0), .heads = heads, .width = width, .queries = q.size(1), .keys = k.size(1),
                                .query_stride = q.stride(0), .key_stride = k.stride(0),
                                .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(width)))};
   if (refused_.contains(shape)) return {};

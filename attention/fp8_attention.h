@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "attention/attend.h"
-#include "attention/cudnn/sdpa_fp8.h"
+#include "attention/cudnn/sdpa.h"
 
 namespace longtake {
 
@@ -42,7 +42,7 @@ class Fp8Attention {
   at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
   at::Device device_;
-  std::unique_ptr<cudnn::SdpaFp8> cudnn_;
+  std::unique_ptr<cudnn::Sdpa> cudnn_;
   std::string why_not_;
   at::Tensor constants_, unused_;
   std::set<cudnn::SdpaShape> refused_;

@@ -124,6 +124,10 @@ void KvCache::grow(int64_t end) {
     if (layer.end() < end) layer.hold({layer.first, end});
 }
 
+void KvCache::hold(TokenRange tokens) {
+  for (KvLayer& layer : layers_) layer.hold(tokens);
+}
+
 int64_t KvCache::bytes() const {
   int64_t sum = 0;
   for (const KvLayer& layer : layers_) sum += layer.bytes();

@@ -79,6 +79,8 @@ class KvCache {
 
   // Makes every layer hold the tokens up to `end` too.
   void grow(int64_t end);
+  // KvLayer::hold() for every layer.
+  void hold(TokenRange tokens);
 
   int64_t bytes() const;                // of the rows held
   double mean_first(int branch) const;  // over the layers

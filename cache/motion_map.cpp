@@ -1,37 +1,17 @@
 #include "cache/motion_map.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/abs.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/mean.h>
-#include <ATen/ops/ones.h>
+
+#include "cache/row_ops.h"
 
 namespace longtake {
-namespace {
 
-// mean|to - from| / (mean|from| + eps) over the hidden dimension: how far a token changed between two frames.
-at::Tensor relative_change(const at::Tensor& from, const at::Tensor& to) {
-  return at::mean(at::abs(to - from), -1) / (at::mean(at::abs(from), -1) + 1e-8);
-}
-
-}  // namespace
-
-at::Tensor MotionMap::measure(const StepContext& context, int branch, const at::Tensor& hidden_in) {
-  const at::Tensor hidden = hidden_in.to(at::kFloat);
-  const int64_t frames = context.frames;
-  at::Tensor first;
-  const auto before = last_frame_.find({context.chunk - 1, branch});
-  const at::Tensor later =
-      frames > 1 ? relative_change(hidden.narrow(0, 0, frames - 1), hidden.narrow(0, 1, frames - 1)) : at::Tensor();
-  if (context.chunk == 0 && later.defined())
-    first = later[0];
-  else if (context.chunk > 0 && before != last_frame_.end())
-    first = relative_change(before->second.to(at::kFloat), hidden[0]);
-  else
-    first = at::ones({context.plane}, hidden.options());
-  remember(context, branch, hidden_in);
-  const at::Tensor motion = first.unsqueeze(0);
-  return later.defined() ? at::cat({motion, later}) : motion;
+at::Tensor MotionMap::measure(const StepContext& context, int branch, const at::Tensor& hidden) {
+  const auto known = last_frame_.find({context.chunk - 1, branch});
+  const at::Tensor before = context.chunk > 0 && known != last_frame_.end() ? known->second : at::Tensor();
+  const at::Tensor motion = motion_rows(hidden, before, context.chunk == 0, measure_);
+  remember(context, branch, hidden);
+  return motion;
 }
 
 void MotionMap::remember(const StepContext& context, int branch, const at::Tensor& hidden) {

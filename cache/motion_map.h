@@ -1,4 +1,5 @@
-// How much each token moves: the relative change of its last hidden state from one latent frame to the next (spec motioncache.md 1.5).
+// How much each token moves: the change of its last hidden state, or its latents, from one latent frame to the next (spec motioncache.md
+// 1.5 and 2.4).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -6,15 +7,18 @@
 #include <map>
 
 #include "cache/policy.h"
+#include "cache/row_ops.h"
 #include "cache/state.h"
 
 namespace longtake {
 
 class MotionMap {
  public:
-  // hidden [frames, plane, dim] of a chunk in a branch -> [frames, plane] float32: mean|H_f - H_{f-1}| / mean|H_{f-1}| over dim. The
-  // first frame is compared with the last one of the chunk before it, as that was seen last; the first chunk's first frame takes
-  // over the second one's, and where there is nothing to compare with all tokens move by 1.
+  explicit MotionMap(MotionMeasure measure = MotionMeasure::relative) : measure_(measure) {}
+
+  // hidden [frames, plane, dim] of a chunk in a branch -> [frames, plane] float32. The first frame is compared with the last one
+  // of the chunk before it, as that was seen last; the first chunk's first frame takes over the second one's, and where there is nothing to
+  // compare with all tokens move by 1.
   at::Tensor measure(const StepContext& context, int branch, const at::Tensor& hidden);
 
   // A chunk that is only compared with: its last frame is remembered.
@@ -26,6 +30,7 @@ class MotionMap {
   void load(const State& state, const at::Device& device);
 
  private:
+  MotionMeasure measure_;
   std::map<std::pair<int, int>, at::Tensor> last_frame_;  // (chunk, branch) -> [plane, dim]
 };
 

@@ -1,9 +1,9 @@
 // What decides, for each chunk and step, which tokens are computed, and whether the others reuse their cached residual or
 // have it predicted.
 //
-// One policy object a run; its state is keyed by (chunk, branch). The loop announces each row, asks once per chunk and step for
-// the decisions of all branches (so that a policy may share one mask between them), merges what was computed, and shows the
-// complete hidden states to the policy.
+// One policy object a run; its state is keyed by (chunk, branch). The loop announces each row, shows the inputs of its chunks, asks once
+// per chunk and step for the decisions of all branches (so that a policy may share one mask between them), merges what was computed, and
+// shows the complete hidden states to the policy.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,7 +26,7 @@ enum class AttentionScheme {
 // One row of the schedule: what the model is told about each chunk of the window.
 struct RowContext {
   struct Chunk {
-    double timestep = 0;
+    double timestep = 0;  // SkyReels-V2: 999 (noise) ... 0; MAGI-1: 0 (noise) ... 1
     int64_t frames = 0;   // latent frames
     bool update = false;  // the solver moves it in this row
   };
@@ -74,6 +74,10 @@ class CachePolicy {
   // Before the decisions of a row's chunks, rows ascending.
   virtual void begin_row(const RowContext& /*row*/) {}
 
+  // What the transformer would be given of a chunk in this row: embedded [frames, plane, dim]. For every chunk that decide() will be asked
+  // about, chunks ascending, between begin_row() and the first decision.
+  virtual void input(const StepContext& /*context*/, const at::Tensor& /*embedded*/) {}
+
   // One decision per branch, called once for each step of each chunk, steps in ascending order.
   virtual std::vector<Decision> decide(const StepContext& context) = 0;
 
@@ -84,8 +88,8 @@ class CachePolicy {
   // chunk's first residual. Called after the row, before observe().
   virtual void changed(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*moved*/) {}
 
-  // hidden [frames, plane, dim]: the chunk's complete last hidden state in this branch, cached tokens included. Called after the
-  // row, chunks ascending.
+  // hidden [frames, plane, dim]: the chunk's complete last hidden state in this branch, cached tokens included (MAGI-1: its latents by
+  // patch, see runtime/magi_denoise.h). Called after the row, chunks ascending.
   virtual void observe(const StepContext& /*context*/, int /*branch*/, const at::Tensor& /*hidden*/) {}
 
   // How many computed residuals of a token must be kept: none, one to reuse, two to predict.
@@ -97,7 +101,7 @@ class CachePolicy {
   virtual void load(const State& /*state*/, const at::Device& /*device*/) {}
 
   // What is known before the run: per step 'F' full, 'R' reuse of the chunk, 'P' prediction of the chunk, 'T' decided per token when the
-  // time comes, '?' decided for a whole row when the time comes.
+  // time comes, '?' decided for a chunk or a whole row when the time comes.
   virtual std::string preview(int steps) const = 0;
 };
 

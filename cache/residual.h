@@ -13,6 +13,7 @@
 #include <map>
 
 #include "cache/policy.h"
+#include "cache/row_ops.h"
 #include "cache/state.h"
 
 namespace longtake {
@@ -29,22 +30,15 @@ class ResidualCache {
   at::Tensor merge(int chunk, int branch, const at::Tensor& embedded, const Decision& decision, const at::Tensor& fresh,
                    int64_t frames, int64_t plane, double level, at::Tensor* moved = nullptr);
 
+  void forget(int chunk) { std::erase_if(history_, [chunk](const auto& h) { return h.first.first == chunk; }); }
+
   // "residual/CHUNK/BRANCH" and the list of them.
   void save(State& state) const;
   void load(const State& state, const at::Device& device);
 
  private:
-  struct Computed {
-    at::Tensor residual;  // [tokens, dim]
-    at::Tensor level;     // [tokens] float32; only where two are kept
-  };
-  struct History {
-    Computed latest, before;  // `before` is undefined until a token was computed twice
-  };
-  at::Tensor rest(const History& history, const at::Tensor& embedded, const Decision& decision, double level) const;
-
   int kept_;
-  std::map<std::pair<int, int>, History> history_;
+  std::map<std::pair<int, int>, CachedRows> history_;  // by chunk and branch; `before` is undefined until a token was computed twice
 };
 
 }  // namespace longtake

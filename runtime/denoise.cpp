@@ -5,6 +5,7 @@
 #include <ATen/ops/isfinite.h>
 
 #include "base/error.h"
+#include "base/op_scope.h"
 #include "cache/kv_cache.h"
 #include "cache/residual.h"
 
@@ -154,11 +155,19 @@ class WindowLoop {
       w.store = policy_.residuals() > 0 && (step.update || step.idle);
       w.timesteps.assign(g.chunks[c].frames, timestep_of(row, c));
       w.context = {window_, c, step.step, schedule_.steps(), g.chunks[c].frames, g.plane, prefix};
-      if (w.keep) w.decisions = policy_.decide(w.context);
-      for (int b = 0; w.keep && b < settings_.branches(); ++b)
-        if (!w.decisions[b].tokens.is_none()) computes[b] = true;
+      std::optional<OpScope> scope(std::in_place, "embed");
+      w.embedded = backbone_.embed(model_input(c));
+      scope.reset();
+      if (w.keep) policy_.input(w.context, w.embedded.view({w.context.frames, w.context.plane, -1}));
       w.hidden.resize(settings_.branches());
       work.push_back(std::move(w));
+    }
+    const OpScope scope("policy decides");
+    for (ChunkWork& w : work) {
+      if (!w.keep) continue;
+      w.decisions = policy_.decide(w.context);
+      for (int b = 0; b < settings_.branches(); ++b)
+        if (!w.decisions[b].tokens.is_none()) computes[b] = true;
     }
     // Chunks that only stand by are there to be attended to: they run when somebody does.
     for (ChunkWork& w : work) {
@@ -180,7 +189,6 @@ class WindowLoop {
     std::vector<ChunkWork> work = plan(row);
     std::vector<WorkItem> items;
     std::vector<at::Tensor> inputs;
-    for (ChunkWork& w : work) w.embedded = backbone_.embed(model_input(w.chunk));
     for (int b = 0; b < settings_.branches(); ++b) {
       for (const ChunkWork& w : work) {
         record(row, w, b);
@@ -190,6 +198,7 @@ class WindowLoop {
       }
     }
     const std::vector<at::Tensor> fresh = forward(row, items, inputs);
+    std::optional<OpScope> scope(std::in_place, "residuals");
     size_t next = 0;
     for (int b = 0; b < settings_.branches(); ++b)
       for (ChunkWork& w : work) {
@@ -204,14 +213,22 @@ class WindowLoop {
                                        solver_.sigmas()[static_cast<size_t>(w.context.step)], policy_.wants_change() ? &moved : nullptr);
         if (moved.defined() && w.keep) policy_.changed(w.context, b, moved.view({w.context.frames, w.context.plane}));
       }
+    scope.reset();
+    std::vector<int> updated;
+    std::vector<GuidedChunk> velocities;
     for (const ChunkWork& w : work) {
       if (!w.keep) continue;
       if (hooks_.on_hidden)
         for (int b = 0; b < settings_.branches(); ++b) hooks_.on_hidden(w.context, b, w.hidden[b], w.embedded);
+      scope.emplace("policy observes");
       for (int b = 0; b < settings_.branches(); ++b)
         policy_.observe(w.context, b, w.hidden[b].view({w.context.frames, w.context.plane, -1}));
-      if (w.update) advance(w, row);
+      scope.reset();
+      if (!w.update) continue;
+      updated.push_back(w.chunk);
+      velocities.push_back(guided(w));
     }
+    advance(row, updated, velocities);
   }
 
   std::vector<at::Tensor> forward(int row, const std::vector<WorkItem>& items, const std::vector<at::Tensor>& inputs) {
@@ -233,22 +250,25 @@ class WindowLoop {
     return fresh;
   }
 
-  void advance(const ChunkWork& w, int row) {
-    at::Tensor velocity = backbone_.head(w.hidden[0], w.timesteps);
-    if (settings_.branches() == 2) {
-      const at::Tensor uncond = backbone_.head(w.hidden[1], w.timesteps);
-      velocity = uncond + (velocity - uncond) * settings_.guidance;
+  GuidedChunk guided(const ChunkWork& w) {
+    const OpScope scope("head");
+    GuidedChunk chunk{&solver_state_[w.chunk], backbone_.head(w.hidden[0], w.timesteps), {}, chunk_latents(latents_, w.chunk)};
+    if (settings_.branches() == 2) chunk.uncond = backbone_.head(w.hidden[1], w.timesteps);
+    return chunk;
+  }
+
+  void advance(int row, const std::vector<int>& chunks, const std::vector<GuidedChunk>& guided) {
+    const OpScope scope("guidance and solver");
+    solver_.advance(guided, settings_.guidance);
+    for (size_t i = 0; i < guided.size(); ++i) {
+      UniPcState& state = *guided[i].state;
+      // Once a chunk is enough to catch broken weights, and cheap enough to do always.
+      if (state.step == 1 && !at::isfinite(state.m1).all().item<bool>())
+        fail(ExitCode::numerical,
+             "the model's output is not finite in row {} of window {} (chunk {}); check the checkpoint, or run with --dtype fp32",
+             row + 1, window_ + 1, chunks[i] + 1);
+      if (settings_.overwritten_first_sample && state.step == 1) state.last = guided[i].sample.clone();
     }
-    // Once a chunk is enough to catch broken weights, and cheap enough to do always.
-    if (w.context.step == 0 && !at::isfinite(velocity).all().item<bool>())
-      fail(ExitCode::numerical,
-           "the model's output is not finite in row {} of window {} (chunk {}); check the checkpoint, or run with --dtype fp32",
-           row + 1, window_ + 1, w.chunk + 1);
-    at::Tensor target = chunk_latents(latents_, w.chunk);
-    UniPcState& state = solver_state_[w.chunk];
-    const at::Tensor next = solver_.step(state, velocity, target);
-    if (settings_.overwritten_first_sample && state.step == 1) state.last = next;
-    target.copy_(next);
   }
 
   void record(int row, const ChunkWork& w, int branch) {

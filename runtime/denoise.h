@@ -1,13 +1,11 @@
 // The denoising loop of one window: rows of the schedule, decisions of the policy, the backbone, guidance and the solver.
 #pragma once
 
-#include <functional>
-
 #include "cache/policy.h"
 #include "models/backbone.h"
+#include "runtime/denoise_hooks.h"
 #include "runtime/kv_choice.h"
 #include "runtime/noise.h"
-#include "runtime/run_stats.h"
 #include "runtime/schedule.h"
 #include "runtime/unipc.h"
 
@@ -23,33 +21,6 @@ struct DenoiseSettings {
   // step's corrector starts from the wrong sample. True repeats that (DF pipeline, SkyReels-V2 and MotionCache alike).
   bool overwritten_first_sample = false;
   int branches() const { return guidance > 1.0 ? 2 : 1; }
-};
-
-// One decision as it was taken, for progress, plans, traces and tests.
-struct DecisionRecord {
-  int window, row, chunk, branch, step;
-  Decision decision;
-  int64_t recomputed, tokens;
-  // False for a chunk that the row only shows to others: the prefix, and with full attention chunks that wait or are finished.
-  bool update = true;
-  int64_t frames = 0, plane = 0;  // of the chunk
-};
-
-// The place between two rows, where a run can be left and taken up again.
-struct RowEnd {
-  int row, rows;                   // the row that ended
-  std::vector<int> finished;       // chunks that it brought to their last step, ascending
-  const at::Tensor& latents;       // [C, F, h, w] of the window as they stand
-  std::function<State()> state;    // all that denoise_window needs to go on behind this row
-  const RunStats& stats;           // of the run up to here
-};
-
-struct DenoiseHooks {
-  std::function<void(const DecisionRecord&)> on_decision;
-  // Each chunk that the policy observes, before it does: complete last hidden state and embedded input, both [tokens, dim].
-  std::function<void(const StepContext&, int branch, const at::Tensor& hidden, const at::Tensor& embedded)> on_hidden;
-  std::function<void(int row, int rows)> on_row;        // after each row; may throw to stop the run
-  std::function<void(const RowEnd&)> on_row_end;        // after on_row; may throw to stop the run
 };
 
 // Denoises `latents` [C, F, h, w] float32, whose first chunks are the clean prefix where the schedule says so and noise

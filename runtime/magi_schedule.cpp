@@ -104,7 +104,7 @@ std::vector<Row> rows(const ScheduleSettings& s, const VideoSize& size) {
   for (const Stage& stage : stages(s, size))
     for (int inner = 0; inner < per_stage; ++inner) {
       const int first = static_cast<int>(stage.chunks.begin);
-      Row row{.extra_clean = first > size.first && inner == 0, .interval = shortcut_interval(s, inner)};
+      Row row{.extra_clean = s.clean_pass && first > size.first && inner == 0, .interval = shortcut_interval(s, inner)};
       if (row.extra_clean)
         row.chunks.push_back({first - 1, s.steps, s.clean_t, s.clean_t, keys_at(s, first - 1, s.steps)});
       for (int j = 0; first + j < stage.chunks.end; ++j) {
@@ -113,7 +113,7 @@ std::vector<Row> rows(const ScheduleSettings& s, const VideoSize& size) {
       }
       const ChunkStep& cleanest = row.chunks.at(row.extra_clean);
       // In double: the grid's value at three quarters lies just above 0.3.
-      row.nearly_clean = static_cast<double>(cleanest.t) > s.nearly_clean_threshold;
+      row.nearly_clean = s.nearly_clean_copy && static_cast<double>(cleanest.t) > s.nearly_clean_threshold;
       if (cleanest.step + 1 == s.steps) row.finished = first;
       out.push_back(std::move(row));
     }

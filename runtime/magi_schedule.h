@@ -35,6 +35,10 @@ struct ScheduleSettings {
   int clean_key_chunks = 1;     // the same for a finished chunk, whose list is not empty; -1: as in the last part
   float clean_t = 0.9999f;
   double nearly_clean_threshold = 0.3;
+  // A finished chunk runs once more, clean and without a text, so that later chunks read clean keys. Off, they read
+  // those of its last computed step.
+  bool clean_pass = true;
+  bool nearly_clean_copy = true;  // see Row::nearly_clean; off, no row has it
 
   static ScheduleSettings of(const Config& config);
 };

@@ -11,11 +11,6 @@ namespace {
 enum BaseBranch { kText = 0, kNullText = 1, kAlone = 2 };
 enum DistilledBranch { kMain = 0, kCopy = 1 };
 
-// The chunks that are not finished.
-std::span<const ChunkStep> in_flight(const Row& row) {
-  return row.prefix ? std::span<const ChunkStep>{} : std::span(row.chunks).subspan(row.extra_clean);
-}
-
 const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> items,
                               std::span<const at::Tensor> velocities) {
   static const at::Tensor none;
@@ -26,6 +21,10 @@ const at::Tensor& velocity_of(int chunk, int branch, std::span<const WorkItem> i
 
 }  // namespace
 
+std::span<const ChunkStep> in_flight(const Row& row) {
+  return row.prefix ? std::span<const ChunkStep>{} : std::span(row.chunks).subspan(row.extra_clean);
+}
+
 std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts,
                                       const TextKv& null_text) {
   if (distilled) return {{texts, false, 0}, {texts, false, -1}};
@@ -34,7 +33,7 @@ std::vector<Branch> guidance_branches(bool distilled, const std::vector<const Te
 }
 
 std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config,
-                                 int64_t chunk_tokens) {
+                                 int64_t chunk_tokens, bool all_copies) {
   const bool distilled = config.engine.distilled;
   const double dt = distilled ? step_size(settings, row.interval) : 0;
   std::vector<WorkItem> items;
@@ -50,7 +49,7 @@ std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& setting
   const auto alone = [](const ChunkStep& c) { return KeyRange{c.chunk, c.chunk + 1}; };
   if (distilled) {
     for (const ChunkStep& c : row.chunks) add(kMain, c, c.keys, true);
-    if (row.nearly_clean && in_flight(row).front().keys != alone(in_flight(row).front()))
+    if (row.nearly_clean && (all_copies || in_flight(row).front().keys != alone(in_flight(row).front())))
       add(kCopy, in_flight(row).front(), alone(in_flight(row).front()), false);
     return items;
   }
@@ -71,6 +70,10 @@ std::vector<at::Tensor> guided_velocities(const Row& row, const Config& config, 
   std::vector<at::Tensor> out;
   for (const ChunkStep& c : in_flight(row)) {
     const auto of = [&](int branch) { return velocity_of(c.chunk, branch, items, velocities); };
+    if (std::none_of(items.begin(), items.end(), [&](const WorkItem& item) { return item.chunk == c.chunk; })) {
+      out.push_back({});
+      continue;
+    }
     if (config.engine.distilled) {
       const at::Tensor copy = of(kCopy);
       out.push_back(copy.defined() ? blend_copy(of(kMain), copy) : of(kMain));

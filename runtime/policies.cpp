@@ -34,8 +34,14 @@ PolicyEntry entry(std::string name, std::string summary, AttentionScheme attenti
   return e;
 }
 
-const std::vector<PolicyEntry>& registry() {
-  static const std::vector<PolicyEntry> entries{
+const std::vector<PolicyEntry>& registry(PolicyFamily family) {
+  static const std::vector<PolicyEntry> latent{
+      entry<RecomputeSettings>("none", "everything is computed, with the passes for clean keys and the nearly clean copies: upstream MAGI-1"),
+      entry<RecomputeSettings>("causal", "everything is computed once, without these; later chunks read the keys of a chunk's last step"),
+      entry<LatentTeaCacheSettings>("teacache", "whole rows are skipped, all chunks together"),
+      entry<LatentFlowCacheSettings>("flowcache", "whole chunks reuse their velocity, each deciding for itself"),
+      entry<LatentMotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer (distilled models)")};
+  static const std::vector<PolicyEntry> residual{
       entry<RecomputeSettings>("none", "everything is computed, with full attention over the window: upstream SkyReels-V2",
                                AttentionScheme::window),
       entry<RecomputeSettings>("causal", "everything is computed, each chunk attending to itself and the chunks before it"),
@@ -45,7 +51,7 @@ const std::vector<PolicyEntry>& registry() {
                                                                   "as published and reuse residuals, own predicts them")),
       entry<PredictSettings>("predict", "as motioncache, but residuals are predicted where it would reuse them"),
       entry<DriftCacheSettings>("driftcache", "residuals are predicted until they have drifted too far, by what they were seen to change")};
-  return entries;
+  return family == PolicyFamily::latent ? latent : residual;
 }
 
 std::vector<std::string> preset_names(const PolicyEntry& e) {
@@ -67,11 +73,16 @@ SettingKey distance_key(PolicyChoice& choice) {
   return key;
 }
 
+// Whether it takes its distances from what is generated, and none from the schedule.
+bool measures_latents(const PolicyChoice& choice) {
+  return std::holds_alternative<LatentTeaCacheSettings>(choice.settings) || std::holds_alternative<LatentFlowCacheSettings>(choice.settings) ||
+         std::holds_alternative<LatentMotionCacheSettings>(choice.settings);
+}
+
 // The policy's own keys, then the one of every policy that measures distances.
 std::vector<SettingKey> keys_of(PolicyChoice& choice) {
   std::vector<SettingKey> keys = std::visit([](auto& settings) { return settings.keys(); }, choice.settings);
-  if (!keys.empty())
-    keys.push_back(distance_key(choice));
+  if (!keys.empty() && !measures_latents(choice)) keys.push_back(distance_key(choice));
   return keys;
 }
 
@@ -81,10 +92,10 @@ int PolicyChoice::residuals() const {
   return std::visit([](const auto& s) { return s.residuals(); }, settings);
 }
 
-PolicyChoice choose_policy(const PolicySpec& spec, bool parity) {
+PolicyChoice choose_policy(const PolicySpec& spec, bool parity, PolicyFamily family) {
   std::vector<std::string> names;
   const PolicyEntry* found = nullptr;
-  for (const PolicyEntry& e : registry()) {
+  for (const PolicyEntry& e : registry(family)) {
     names.push_back(e.name);
     if (e.name == spec.name) found = &e;
   }
@@ -106,6 +117,8 @@ PolicyChoice choose_policy(const PolicySpec& spec, bool parity) {
   }
   if (auto* motion = std::get_if<MotionCacheSettings>(&choice.settings); motion && parity)
     motion->shared_mask = motion->last_step = motion->fresh_reference = false;
+  if (auto* motion = std::get_if<LatentMotionCacheSettings>(&choice.settings); motion && parity)
+    motion->carry = motion->last_step = motion->decide_last_row = motion->compared_first_frame = false;
   const std::vector<SettingKey> keys = keys_of(choice);
   for (const auto& [key, value] : spec.values) set_key(spec.name, keys, key, value);
   if (const auto* tea = std::get_if<TeaCacheSettings>(&choice.settings)) choice.attention = tea->base;
@@ -120,12 +133,12 @@ PolicyChoice choose_plan(Plan plan) {
   return choice;
 }
 
-std::string describe_policies() {
+std::string describe_policies(PolicyFamily family) {
   std::string out;
-  for (const PolicyEntry& e : registry()) {
+  for (const PolicyEntry& e : registry(family)) {
     out += fmt::format("{:<12} {}\n", e.name, e.summary);
     if (!e.presets.empty()) out += fmt::format("{:12} presets: {} (default {})\n", "", fmt::join(preset_names(e), ", "), e.presets[0].first);
-    PolicyChoice choice = choose_policy({e.name, "", {}}, false);
+    PolicyChoice choice = choose_policy({e.name, "", {}}, false, family);
     for (const SettingKey& key : keys_of(choice)) {
       const std::string value = key.text();
       out += fmt::format("{:12} {:<12} {} [{}{}]\n", "", key.name, key.help, key.expects, value.empty() ? "" : "; default: " + value);
@@ -167,8 +180,16 @@ std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::
     Policy operator()(const PredictSettings& s) const { return std::make_unique<Predict>(s, distances(), branches); }
     Policy operator()(const DriftCacheSettings& s) const { return std::make_unique<DriftCache>(s, distances(), branches); }
     Policy operator()(const PlanSettings& s) const { return std::make_unique<PlanReplay>(*s.plan, branches); }
+    Policy operator()(const LatentTeaCacheSettings& s) const { return std::make_unique<LatentTeaCache>(s); }
+    Policy operator()(const LatentFlowCacheSettings& s) const { return std::make_unique<LatentMotionCache>(s.motioncache()); }
+    Policy operator()(const LatentMotionCacheSettings& s) const { return std::make_unique<LatentMotionCache>(s); }
   };
   return std::visit(Maker{distances, choice, model, branches}, choice.settings);
+}
+
+std::unique_ptr<CachePolicy> make_latent_policy(const PolicyChoice& choice) {
+  LONGTAKE_CHECK(choice.residuals() == 0 || measures_latents(choice), "expected a policy that measures latents, found {}", choice.name);
+  return make_policy(choice, {}, {}, 1);
 }
 
 }  // namespace longtake

@@ -10,6 +10,8 @@
 
 #include "cache/driftcache.h"
 #include "cache/flowcache.h"
+#include "cache/latent_motioncache.h"
+#include "cache/latent_teacache.h"
 #include "cache/motioncache.h"
 #include "cache/plan.h"
 #include "cache/predict.h"
@@ -34,11 +36,17 @@ struct PlanSettings {
   std::vector<SettingKey> keys() { return {}; }
 };
 
+// Policies of the same name decide by other things where a model's steps differ in more than a conditioning vector.
+enum class PolicyFamily {
+  residual,  // SkyReels-V2: step distances from the timestep embedding, motion of last hidden states
+  latent     // MAGI-1: changes of embedded latents, motion of latents
+};
+
 struct PolicyChoice {
-  std::string name;  // none, causal, teacache, flowcache, motioncache, predict, driftcache, plan
+  std::string name;  // none, causal, teacache, flowcache, motioncache; residual: predict, driftcache, plan too
   AttentionScheme attention = AttentionScheme::causal;
   std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, DriftCacheSettings,
-               PlanSettings>
+               PlanSettings, LatentTeaCacheSettings, LatentFlowCacheSettings, LatentMotionCacheSettings>
       settings;
   // How step changes become distances: `polynomial` is TeaCache's fit for the model's size (held monotone outside its range, except
   // in parity mode), `linear` the relative change of the timestep embedding itself. The model's own rule where unset. A fit of the
@@ -52,13 +60,13 @@ struct PolicyChoice {
 };
 
 // Checks names, presets and keys; unknown ones are usage errors with the nearest match. A policy's first preset is its default.
-PolicyChoice choose_policy(const PolicySpec& spec, bool parity);
+PolicyChoice choose_policy(const PolicySpec& spec, bool parity, PolicyFamily family = PolicyFamily::residual);
 
 // The replay of a plan that passed check_plan.
 PolicyChoice choose_plan(Plan plan);
 
 // Every policy with its presets, keys and their defaults, for help.
-std::string describe_policies();
+std::string describe_policies(PolicyFamily family = PolicyFamily::residual);
 
 // What a model's steps look like to a policy.
 struct StepModel {
@@ -75,5 +83,7 @@ std::vector<double> step_distances(const PolicyChoice& choice, const std::vector
 
 std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::vector<int>& timesteps, const StepModel& model,
                                          int branches);
+// Of the latent family, which asks the model nothing before it runs.
+std::unique_ptr<CachePolicy> make_latent_policy(const PolicyChoice& choice);
 
 }  // namespace longtake

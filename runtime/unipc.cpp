@@ -1,8 +1,12 @@
 #include "runtime/unipc.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
+#include "base/cuda.h"
 #include "base/error.h"
+#include "runtime/cuda/guided_steps.cuh"
 
 namespace longtake {
 namespace {
@@ -93,13 +97,20 @@ UniPc::UniPc(int steps, double shift)
   }
 }
 
-at::Tensor UniPc::step(UniPcState& state, const at::Tensor& velocity, const at::Tensor& sample) const {
+const UniPc::Coefficients& UniPc::check(const UniPcState& state) const {
   LONGTAKE_CHECK(state.step >= 0 && state.step < steps(), "step {} of a solver with {} steps", state.step, steps());
+  const Coefficients& c = coefficients_[state.step];
+  LONGTAKE_CHECK(state.step == 0 || (state.m1.defined() && state.last.defined() && (!c.corrector.second_order || state.m2.defined())),
+                 "the solver state lacks the tensors of step {}", state.step - 1);
+  return c;
+}
+
+at::Tensor UniPc::step(UniPcState& state, const at::Tensor& velocity, const at::Tensor& sample) const {
+  const Coefficients& c = check(state);
   LONGTAKE_CHECK(sample.scalar_type() == at::kFloat && at::isFloatingType(velocity.scalar_type()),
                  "expected a float32 sample and a floating velocity");
   LONGTAKE_CHECK(velocity.sizes() == sample.sizes() && velocity.device() == sample.device(),
                  "velocity and sample differ in shape or device");
-  const Coefficients& c = coefficients_[state.step];
   const at::Tensor m = sample - velocity.to(at::kFloat) * c.sigma;
 
   at::Tensor x;
@@ -107,8 +118,6 @@ at::Tensor UniPc::step(UniPcState& state, const at::Tensor& velocity, const at::
     x = sample.clone();  // the caller may overwrite its sample in place
   } else {
     const Update& u = c.corrector;
-    LONGTAKE_CHECK(state.m1.defined() && state.last.defined() && (!u.second_order || state.m2.defined()),
-                   "the solver state lacks the tensors of step {}", state.step - 1);
     at::Tensor change = (m - state.m1) * u.now;
     if (u.second_order) change = (state.m2 - state.m1) * (u.past / u.r) + change;
     x = state.last * u.ratio - state.m1 * u.scale - change * u.scale;
@@ -125,6 +134,55 @@ at::Tensor UniPc::step(UniPcState& state, const at::Tensor& velocity, const at::
   state.last = x;
   ++state.step;
   return next;
+}
+
+void UniPc::advance_by_operations(std::span<const GuidedChunk> chunks, double guidance) const {
+  for (const GuidedChunk& chunk : chunks) {
+    at::Tensor velocity = chunk.cond;
+    if (chunk.uncond.defined()) velocity = chunk.uncond + (velocity - chunk.uncond) * guidance;
+    chunk.sample.copy_(step(*chunk.state, velocity, chunk.sample));
+  }
+}
+
+void UniPc::advance(std::span<const GuidedChunk> chunks, double guidance) const {
+  const auto fits = [](const at::Tensor& x, const at::Tensor& sample) {
+    return !x.defined() || (x.is_contiguous() && x.scalar_type() == at::kFloat && x.sizes() == sample.sizes() && x.device() == sample.device());
+  };
+  const bool kernel = std::all_of(chunks.begin(), chunks.end(), [&](const GuidedChunk& c) {
+    return cuda::runs_kernels(c.sample) && c.sample.dim() == 4 && c.sample.scalar_type() == at::kFloat && c.sample[0].is_contiguous() &&
+           c.cond.defined() && fits(c.cond, c.sample) && fits(c.uncond, c.sample) && fits(c.state->m1, c.sample) && fits(c.state->m2, c.sample) &&
+           fits(c.state->last, c.sample);
+  });
+  if (!kernel) return advance_by_operations(chunks, guidance);
+  const auto pointer = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; };
+  const auto update = [](const Update& u, float past) { return cuda::SolverUpdate{u.ratio, u.scale, u.second_order ? past : 0, u.now, u.second_order}; };
+  for (size_t begin = 0; begin < chunks.size(); begin += cuda::kGuidedSteps) {
+    cuda::GuidedSteps p;
+    std::vector<UniPcState> before;  // what the kernel reads must not be given to a later chunk's tensors
+    p.guidance = static_cast<float>(guidance);
+    for (size_t i = begin; i < std::min(chunks.size(), begin + cuda::kGuidedSteps); ++i) {
+      const GuidedChunk& chunk = chunks[i];
+      UniPcState& state = *chunk.state;
+      const Coefficients& c = check(state);
+      const at::Tensor m = at::empty(chunk.sample.sizes(), chunk.cond.options()), x = at::empty_like(m);
+      before.push_back(state);
+      cuda::GuidedStep& s = p.step[p.count++];
+      s.cond = pointer(chunk.cond), s.uncond = pointer(chunk.uncond);
+      s.sample = chunk.sample.data_ptr<float>(), s.sample_stride = chunk.sample.stride(0);
+      s.m1 = pointer(state.m1), s.m2 = pointer(state.m2), s.last = pointer(state.last);
+      s.m = m.data_ptr<float>(), s.x = x.data_ptr<float>();
+      s.channels = chunk.sample.size(0), s.inner = chunk.sample[0].numel();
+      s.sigma = c.sigma, s.corrects = state.step > 0, s.predicts = state.step + 1 < steps();
+      s.corrector = update(c.corrector, c.corrector.past / c.corrector.r);
+      s.predictor = update(c.predictor, c.predictor.scale * c.predictor.past / c.predictor.r);
+      state.m2 = state.m1;
+      state.m1 = m;
+      state.last = x;
+      ++state.step;
+    }
+    const cuda::Launch launch(chunks[begin].sample, "guided_steps");
+    launch.check(cuda::guided_steps(p, launch.stream()));
+  }
 }
 
 }  // namespace longtake

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,13 @@ struct UniPcState {
   void load(const State& state, const std::string& prefix, at::IntArrayRef sizes, const at::Device& device);
 };
 
+// One chunk of a row, for UniPc::advance. Velocities are float32, dense and of the sample's shape.
+struct GuidedChunk {
+  UniPcState* state = nullptr;
+  at::Tensor cond, uncond;  // uncond undefined: no guidance
+  at::Tensor sample;        // [C, F, h, w] float32, whose channels may lie apart; becomes the sample at the next sigma
+};
+
 class UniPc {
  public:
   UniPc(int steps, double shift);
@@ -44,6 +52,12 @@ class UniPc {
   // shape and device; the result is float32. After the last step it is the clean prediction. Inputs are not modified.
   at::Tensor step(UniPcState& state, const at::Tensor& velocity, const at::Tensor& sample) const;
 
+  // Guidance, uncond + guidance * (cond - uncond), and a step, of every chunk and in place. On CUDA all of it is one kernel
+  // (runtime/cuda/guided_steps.cu) that gives the same bits as tensor operations do there.
+  void advance(std::span<const GuidedChunk> chunks, double guidance) const;
+  // The same in plain ATen on any device: what tests compare with.
+  void advance_by_operations(std::span<const GuidedChunk> chunks, double guidance) const;
+
  private:
   // new = ratio * x - scale * (m + past * (difference of older predictions) / r + now * (difference of newer ones)).
   struct Update {
@@ -54,6 +68,8 @@ class UniPc {
     float sigma = 0;
     Update corrector, predictor;
   };
+
+  const Coefficients& check(const UniPcState& state) const;
 
   std::vector<float> sigmas_;
   std::vector<int> timesteps_;

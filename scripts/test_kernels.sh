@@ -13,7 +13,7 @@ case $command in
   pack)
     build=${2:-build/cuda} folder=${3:-build/kernels}
     mkdir -p "$folder/lib"
-    for program in tests/test_attention tests/test_quant tests/test_models_fused tests/test_models tests/test_golden tools/kernels/bench_kernels; do
+    for program in tests/test_attention tests/test_quant tests/test_cache tests/test_runtime tests/test_models_fused tests/test_models tests/test_golden tools/kernels/bench_kernels apps/longtake; do
       [ -x "$build/$program" ] || { echo "test_kernels: $build/$program is not built; configure with -DLONGTAKE_CUDA=ON" >&2; exit 3; }
       strip -o "$folder/$(basename "$program")" "$build/$program"
       ldd "$build/$program" | awk '$2 == "=>" && $1 ~ /^lib(fmt|spdlog|yaml-cpp|sentencepiece)/ { print $3 }' |

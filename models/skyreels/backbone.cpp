@@ -5,6 +5,7 @@
 
 #include "attention/attend.h"
 #include "attention/rope.h"
+#include "base/op_scope.h"
 #include "base/upload.h"
 #include "models/skyreels/row_layout.h"
 
@@ -62,6 +63,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> item
 
 std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                                         KvCache& kv) const {
+  const OpScope scope("transformer");
   const RowLayout layout(items, inputs, geometry_);
   const std::vector<int64_t>& rows_of_item = layout.rows_of_item;
   std::vector<int64_t> tokens_per_frame;

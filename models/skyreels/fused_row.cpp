@@ -10,6 +10,7 @@
 #include "attention/attend.h"
 #include "attention/qkv_rows.h"
 #include "base/error.h"
+#include "base/op_scope.h"
 #include "base/upload.h"
 #include "models/ops/residual_norm.h"
 #include "quant/fp8.h"
@@ -21,6 +22,17 @@ namespace {
 // every step: calls are made for the next multiple, as large as two of the kernel's own tiles.
 constexpr int64_t kQueryMultiple = 256;
 int64_t padded(int64_t rows) { return (rows + kQueryMultiple - 1) / kQueryMultiple * kQueryMultiple; }
+
+OpCost product_cost(int64_t rows, const Linear& layer) {
+  return {2.0 * static_cast<double>(rows) * static_cast<double>(layer.weight.numel()), 0};
+}
+// Of sequences of one shape.
+OpCost attention_cost(size_t sequences, int64_t rows, int64_t keys, int64_t dim) {
+  return {4.0 * static_cast<double>(sequences) * static_cast<double>(rows) * static_cast<double>(keys) * static_cast<double>(dim), 0};
+}
+// Of passes over rows of `values` numbers that read and write so many bytes a number.
+OpCost rows_cost(int64_t values, double bytes) { return {0, static_cast<double>(values) * bytes}; }
+const char* named(bool fp8, const char* wide, const char* narrow) { return fp8 ? narrow : wide; }
 
 }  // namespace
 
@@ -135,14 +147,21 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
 std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                           KvCache& kv) const {
   const std::vector<bool>& fp8 = kv.shape().fp8;
+  std::optional<OpScope> packing(std::in_place, "pack the row");
   Batch b = pack(items, inputs, std::find(fp8.begin(), fp8.end(), true) != fp8.end());
+  packing.reset();
   const double eps = transformer_.config().eps;
   const int64_t layers = transformer_.config().layers;
+  const OpCost sum_cost = rows_cost(b.layout.rows * transformer_.config().dim, 8 + 2 * static_cast<double>(c10::elementSize(b.u.scalar_type())));
   const auto modulation = [&](int64_t layer, int64_t shift, int64_t scale) {
     return RowNorm::modulation(b.modulation.select(0, layer), b.vector, shift, scale, eps);
   };
   const auto gate = [&](int64_t layer, int64_t row) {
     return RowVectors{b.modulation.select(0, layer).select(1, row), b.vector};
+  };
+  const auto add_norm = [&](const RowVectors& gate, const RowNorm& norm) {
+    const OpScope scope("add and norm", sum_cost);
+    add_and_normalize(b.u, b.z, b.y, gate, norm);
   };
 
   normalize_rows(b.u, b.z, modulation(0, 0, 1));
@@ -154,13 +173,16 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
       self_attend_fp8(layer, b, kv);
     else
       self_attend(layer, b, kv);
-    add_and_normalize(b.u, b.z, b.y, gate(layer, 2),
-                      RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
+    add_norm(gate(layer, 2), RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
     cross_attend(layer, b);
-    add_and_normalize(b.u, b.z, b.y, {}, modulation(layer, 3, 4));
-    feed_forward_into(b.y, b.ffn, b.u, block.ffn_in, block.ffn_out);
+    add_norm({}, modulation(layer, 3, 4));
+    {
+      const OpScope scope(named(block.ffn_in.in_fp8(), "feed forward", "feed forward fp8"),
+                          {product_cost(b.layout.rows, block.ffn_in).flops + product_cost(b.layout.rows, block.ffn_out).flops});
+      feed_forward_into(b.y, b.ffn, b.u, block.ffn_in, block.ffn_out);
+    }
     if (layer + 1 < layers)
-      add_and_normalize(b.u, b.z, b.y, gate(layer, 5), modulation(layer + 1, 0, 1));
+      add_norm(gate(layer, 5), modulation(layer + 1, 0, 1));
     else
       add_rows(b.u, b.z, b.y, gate(layer, 5));
   }
@@ -170,7 +192,12 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
 void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) const {
   const Transformer::Block& block = transformer_.layer(layer);
   at::Tensor qkv = b.qkv;
-  block.self_qkv.into(qkv, b.u);
+  {
+    const OpScope scope(named(block.self_qkv.in_fp8(), "product q k v", "product q k v fp8"), product_cost(b.layout.rows, block.self_qkv));
+    block.self_qkv.into(qkv, b.u);
+  }
+  const double width = static_cast<double>(c10::elementSize(qkv.scalar_type())), stored = kv.shape().in_fp8(layer) ? 1 : width;
+  const OpScope scope("q k norm, rotation, store", rows_cost(qkv.numel(), width + stored));
   const QkNorm norm{block.self.norm_q, block.self.norm_k, rotations_, transformer_.config().eps};
   for (const RowLayout::Run& run : b.layout.branches) {
     KvLayer& layer_kv = kv.layer(layer, run.branch);
@@ -189,6 +216,7 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
 void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   const Linear& o = transformer_.layer(layer).self.o;
   const auto project = [&](const RowLayout::Run& run, const at::Tensor& attended) {
+    const OpScope scope(named(o.in_fp8(), "product o", "product o fp8"), product_cost(run.rows, o));
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);
     o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
   };
@@ -203,7 +231,11 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
       };
       sequences.push_back({q, held(store.k), held(store.v), held(store.bias)});
     }
-    const std::vector<at::Tensor> out = attend_together(sequences);
+    std::vector<at::Tensor> out;
+    {
+      const OpScope scope("attention", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
+      out = attend_together(sequences);
+    }
     for (size_t i = 0; i < group.size(); ++i) project(group[i], out[i]);
   }
   if (!kv.on_queries) return;
@@ -231,7 +263,12 @@ void FusedRow::self_attend_fp8(int64_t layer, const Batch& b, KvCache& kv) const
       sequences.push_back({b.queries_fp8.narrow(0, b.place_of(run).row, padded(run.rows)), store.k.narrow(0, keys.begin, count),
                            store.v.narrow(0, keys.begin, count), {}});
     }
-    const std::vector<at::Tensor> out = attention_->together(sequences);
+    std::vector<at::Tensor> out;
+    {
+      const OpScope scope("attention fp8", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
+      out = attention_->together(sequences);
+    }
+    const OpScope scope("product o fp8", {static_cast<double>(group.size()) * product_cost(group[0].rows, o).flops});
     for (size_t i = 0; i < group.size(); ++i) {
       const RowLayout::Run& run = group[i];
       at::Tensor y = b.y.narrow(0, run.begin, run.rows);
@@ -244,11 +281,22 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
   const Transformer::Attention& cross = transformer_.layer(layer).cross;
   const int64_t rows = b.layout.rows;
   at::Tensor q = b.queries.narrow(0, 0, rows).flatten(1);
-  cross.q.into(q, b.u);
-  rms_rows(q, q, cross.norm_q, transformer_.config().eps);
+  {
+    const OpScope scope(named(cross.q.in_fp8(), "product q of text", "product q of text fp8"), product_cost(rows, cross.q));
+    cross.q.into(q, b.u);
+  }
+  {
+    const OpScope scope("q norm of text", rows_cost(q.numel(), 2 * static_cast<double>(c10::elementSize(q.scalar_type()))));
+    rms_rows(q, q, cross.norm_q, transformer_.config().eps);
+  }
   for (const RowLayout::Run& run : b.layout.texts) {
     const auto& [k, v] = texts_.of(run).layers.at(layer);
-    const at::Tensor attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
+    at::Tensor attended;
+    {
+      const OpScope scope("attention on text", attention_cost(1, run.rows, k.size(0), transformer_.config().dim));
+      attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
+    }
+    const OpScope scope(named(cross.o.in_fp8(), "product o of text", "product o of text fp8"), product_cost(run.rows, cross.o));
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);
     cross.o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
   }

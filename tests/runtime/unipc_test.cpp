@@ -3,13 +3,16 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/zeros.h>
 
 #include "base/error.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using longtake::UniPc;
 using longtake::UniPcState;
@@ -129,4 +132,42 @@ TEST_CASE("one step and bfloat16 velocities work, wrong use is reported") {
   CHECK_THROWS_AS(two.step(lost, v, x), longtake::Error);
   CHECK_THROWS_AS(UniPc(0, 8), longtake::Error);
   CHECK_THROWS_AS(UniPc(10, 0), longtake::Error);
+}
+
+TEST_CASE("guidance and the steps of several chunks at once give the bits of plain operations") {
+  struct Shape {
+    int64_t channels, frames, height, width;
+  };
+  for (const auto& device : longtake::test_devices())
+    for (const Shape& shape : {Shape{1, 1, 1, 1}, Shape{3, 2, 5, 7}, Shape{16, 5, 13, 30}})
+      for (const bool guided : {false, true}) {
+        const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+        constexpr int kSteps = 4, kChunks = 19;  // more than one launch takes
+        const UniPc solver(kSteps, 3);
+        const at::Tensor start = at::randn({shape.channels, kChunks * shape.frames, shape.height, shape.width}, floats);
+        at::Tensor got = start.clone(), want = start.clone();
+        std::vector<UniPcState> states(kChunks), plain(kChunks);
+        for (int row = 0; row < kSteps + 2; ++row) {
+          std::vector<longtake::GuidedChunk> ours, theirs;
+          for (int c = 0; c < kChunks; ++c) {
+            if (row < c % 3 || row - c % 3 >= kSteps) continue;  // chunks stand at different steps
+            const std::vector<int64_t> sizes{shape.channels, shape.frames, shape.height, shape.width};
+            const at::Tensor cond = at::randn(sizes, floats), uncond = guided ? at::randn(sizes, floats) : at::Tensor();
+            ours.push_back({&states[c], cond, uncond, got.narrow(1, c * shape.frames, shape.frames)});
+            theirs.push_back({&plain[c], cond, uncond, want.narrow(1, c * shape.frames, shape.frames)});
+          }
+          solver.advance(ours, 6);
+          solver.advance_by_operations(theirs, 6);
+          INFO("row " << row << " of " << shape.channels << " channels on " << device.str());
+          REQUIRE(at::equal(got, want));
+        }
+        for (int c = 0; c < kChunks; ++c) {
+          CHECK(states[c].step == kSteps);
+          CHECK(at::equal(states[c].m1, plain[c].m1));
+          CHECK(at::equal(states[c].m2, plain[c].m2));
+          CHECK(at::equal(states[c].last, plain[c].last));
+        }
+        CHECK_FALSE(at::equal(got, start));
+        CHECK_THROWS_AS(solver.advance(std::vector<longtake::GuidedChunk>{{&states[0], got, {}, got}}, 6), longtake::Error);
+      }
 }

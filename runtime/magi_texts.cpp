@@ -1,0 +1,40 @@
+#include "runtime/magi_texts.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "runtime/magi_step.h"
+
+namespace longtake::magi {
+
+VideoTexts::VideoTexts(const Transformer& transformer, const std::vector<at::Tensor>& captions,
+                       const std::vector<int>& prompt_of, const SpecialTokens& tokens, const TextSettings& settings,
+                       const VideoSize& size)
+    : distilled_(transformer.distilled()),
+      none_(prepare_text(transformer, null_rows(transformer.null_caption(), tokens, settings))) {
+  const int generated = size.chunks - size.first;
+  LONGTAKE_CHECK(!captions.empty() && (prompt_of.empty() || static_cast<int>(prompt_of.size()) == generated),
+                 "expected a caption, and a prompt for each of {} chunks, found {} and {}", generated, captions.size(),
+                 prompt_of.size());
+  std::vector<std::vector<at::Tensor>> rows;  // by prompt, then chunk
+  for (const at::Tensor& caption : captions)
+    rows.push_back(
+        caption_rows(caption, tokens, settings, size.first, size.chunks, transformer.config().caption_length));
+  // Prefix chunks only ever run clean, without a text.
+  of_chunk_.assign(size.first, &none_);
+  for (int i = 0; i < generated; ++i) {
+    const int prompt = prompt_of.empty() ? 0 : prompt_of[i];
+    const auto same = std::find_if(texts_.begin(), texts_.end(), [&](const auto& text) {
+      return text.first.first == prompt && rows.at(prompt)[text.first.second].equal(rows[prompt][i]);
+    });
+    const auto found =
+        same != texts_.end()
+            ? same
+            : texts_.emplace(std::pair(prompt, i), prepare_text(transformer, rows.at(prompt).at(i))).first;
+    of_chunk_.push_back(&found->second);
+  }
+}
+
+std::vector<Branch> VideoTexts::branches() const { return guidance_branches(distilled_, of_chunk_, none_); }
+
+}  // namespace longtake::magi
