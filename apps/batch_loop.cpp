@@ -11,6 +11,7 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
+#include "apps/memory_gate.h"
 #include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "apps/scratch_folder.h"
@@ -20,6 +21,7 @@
 #include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/families.h"
+#include "runtime/machine.h"
 #include "video_io/digest.h"
 
 namespace longtake {
@@ -96,13 +98,22 @@ class Batch {
   void make(Group& group) {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
-    Engine engine(group.model, model_target(first));
+    const ModelTarget target = model_target(first);
+    const MemoryGate gate(group.model, target, first.fps);
+    Engine engine(group.model, target);
     std::set<std::string> texts;
+    std::set<std::string> notes;
+    memory_base_ = target.device.is_cpu() ? resident_bytes() : 0;
     for (const BatchJob* job : group.jobs) {
-      const RunRequest request = make_request(job->options.values());
+      RunRequest request = make_request(job->options.values());
       for (const std::string& text : request.all_texts()) texts.insert(text);
+      GenerateOptions o = job->options.values();
+      std::string note;
+      memory_[job] = {gate.pass(o, request, note), o.decode_latents};
+      if (!note.empty() && notes.insert(note).second) progress_.note(note);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
+    if (first.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress_.note(text); });
     engine.encode({texts.begin(), texts.end()});
     progress_.stage(fmt::format("loading the model {}", group.model.recipe.name));
     engine.load();
@@ -155,7 +166,9 @@ class Batch {
     const RunInputs inputs(o);
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json(options_without_effect(group.model.recipe)));
+    const Planned& planned = memory_.at(&job);
     RunRequest request = make_request(o);
+    request.settings.decode_latents = planned.decode_latents;
     inputs.give(request.settings);
     inputs.show(sink);
     for (const std::string& prompt : request.prompts)
@@ -165,8 +178,10 @@ class Batch {
     GenerateHooks hooks = progress.hooks();
     hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) { sink.latents(window, latents); };
     hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
+    const PeakMemory memory(engine.target().device);
     const RunStats stats = engine.run(request, hooks);
     sink.finish();
+    const int64_t peak = std::max<int64_t>(0, memory.bytes() - memory_base_);
     const double seconds = clock.seconds();
 
     const WorkCount total = stats.total();
@@ -192,6 +207,8 @@ class Batch {
     record["tokens_reused"] = total.reused;
     record["flops"] = total.flops;
     record["flops_saved"] = total.flops_saved;
+    const MemoryPlan& plan = planned.memory;
+    record["memory"] = {{"predicted_bytes", std::llround(std::max(plan.denoise.total(), plan.decode.total()))}, {"peak_bytes", peak}};
     record["finished"] = now();
     record["shard"] = shard_text();
     write_whole(run_.folder.record(job.name), json_text(record, 2) + "\n");
@@ -210,6 +227,12 @@ class Batch {
   const BatchRun& run_;
   Progress& progress_;
   JsonLog& log_;
+  struct Planned {
+    MemoryPlan memory;
+    int decode_latents = 0;
+  };
+  std::map<const BatchJob*, Planned> memory_;
+  int64_t memory_base_ = 0;  // what the process held before the present group's model
   std::vector<Group> groups_;
   size_t todo_ = 0;
   int made_ = 0, skipped_ = 0;

@@ -10,6 +10,7 @@
 #include "apps/bench_report.h"
 #include "apps/commands.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/row_clock.h"
 #include "apps/row_profile.h"
@@ -86,9 +87,22 @@ void measure(Engine& engine, const RunRequest& request, const WatchedRows& rows,
   }
 }
 
+// Settles what the run takes of memory, and says how much that should be.
+void predict_memory(const GenerateOptions& o, const ResolvedModel& model, const ModelTarget& target, bool random, RunRequest& request,
+                    Progress& progress, BenchResult& result) {
+  GenerateOptions settled = o;
+  std::string note;
+  const MemoryPlan plan = MemoryGate(model, target, o.fps, random).pass(settled, request, note);
+  if (!note.empty()) progress.note(note);
+  // On the CPU the process is measured as a whole.
+  const int64_t base = result.base_bytes = target.device.is_cpu() ? resident_bytes() : 0;
+  result.denoise_predicted_bytes = base + std::llround(plan.denoise.total());
+  result.decode_predicted_bytes = base + std::llround(plan.decode.total());
+}
+
 void bench_skyreels(const GenerateOptions& o, const ResolvedModel& model, const Arguments& a, Progress& progress, BenchResult& result) {
   std::string note;
-  const RunRequest request = make_request(o, &note);
+  RunRequest request = make_request(o, &note);
   if (!note.empty()) progress.note(note);
   const ModelTarget target = model_target(o);
   result.policy = o.plan.empty() ? "policy " + o.policy : "plan " + o.plan;
@@ -96,6 +110,7 @@ void bench_skyreels(const GenerateOptions& o, const ResolvedModel& model, const 
   result.ar_step = o.ar_step, result.branches = request.settings.denoise.branches();
   for (const WindowSpan& window : request.settings.plan.windows) result.rows_planned += window_schedule(request.settings, window).rows();
   a.rows.check(result.rows_planned);
+  predict_memory(o, model, target, a.random_weights, request, progress, result);
   const c10::InferenceMode inference;
   std::optional<Engine> engine;
   {

@@ -72,8 +72,9 @@ std::string to_text(const BenchResult& r) {
   out += fmt::format("set-up: {:.3f} s, a first row that does not count {:.3f} s\n", r.setup_seconds, r.warmup_seconds);
   out += fmt::format("K/V: {} at most; transformer weights: {}\n", format_bytes(static_cast<double>(r.stats.kv_bytes)),
                      format_bytes(static_cast<double>(r.weight_bytes)));
-  out += fmt::format("peak memory ({}): denoise {}", r.memory_meaning, memory(r.denoise_peak_bytes));
-  if (r.decode_seconds) out += fmt::format(", decode {}", memory(r.decode_peak_bytes));
+  const auto predicted = [&](int64_t bytes) { return bytes > 0 ? fmt::format(" (predicted {})", memory(bytes)) : std::string(); };
+  out += fmt::format("peak memory ({}): denoise {}{}", r.memory_meaning, memory(r.denoise_peak_bytes), predicted(r.denoise_predicted_bytes));
+  if (r.decode_seconds) out += fmt::format(", decode {}{}", memory(r.decode_peak_bytes), predicted(r.decode_predicted_bytes));
   out += fmt::format("; host {}\n", memory(r.host_peak_bytes));
   if (r.profile) out += to_text(*r.profile, r.ceilings);
   return out;
@@ -128,8 +129,11 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
           {"weight_bytes", r.weight_bytes},
           {"memory_meaning", r.memory_meaning},
           {"denoise_peak_bytes", known(r.denoise_peak_bytes)},
+          {"denoise_predicted_bytes", known(r.denoise_predicted_bytes)},
           {"decode_peak_bytes", known(r.decode_peak_bytes)},
+          {"decode_predicted_bytes", known(r.decode_predicted_bytes)},
           {"host_peak_bytes", known(r.host_peak_bytes)},
+          {"base_bytes", known(r.base_bytes)},
           {"by_chunks", groups},
           {"rows", rows},
           {"profile", r.profile ? to_json(*r.profile, r.ceilings) : nlohmann::ordered_json()}};

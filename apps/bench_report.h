@@ -37,6 +37,8 @@ struct BenchResult {
   RunStats stats;                                                              // up to the last row
   std::optional<double> decode_seconds;                                        // none where the run was stopped early
   int64_t denoise_peak_bytes = 0, decode_peak_bytes = 0, host_peak_bytes = 0;  // 0 where the system does not tell
+  int64_t denoise_predicted_bytes = 0, decode_predicted_bytes = 0;             // memory_plan.h, in the same terms
+  int64_t base_bytes = 0;  // of both: what the process held before it loaded anything; 0 on a GPU
   std::string memory_meaning;
   std::optional<RowProfile> profile;  // of the row that was asked for
   Ceilings ceilings;                  // where there is a profile

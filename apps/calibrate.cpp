@@ -6,6 +6,7 @@
 
 #include "apps/commands.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
 #include "apps/run_inputs.h"
@@ -78,10 +79,16 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   JsonLog log(o.json_log);
   for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
-  Engine engine(model, model_target(o));
+  const ModelTarget target = model_target(o);
+  GenerateOptions settled = o;
+  std::string memory_note;
+  MemoryGate(model, target, o.fps).pass(settled, request, memory_note);
+  if (!memory_note.empty()) progress.note(memory_note);
+  Engine engine(model, target);
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));
   std::vector<std::string> texts = prompts;
   if (branches == 2) texts.push_back(request.negative);
+  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
   engine.encode(texts);
   engine.load();
 

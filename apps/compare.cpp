@@ -7,9 +7,11 @@
 #include <ctime>
 #include <fstream>
 
+#include <limits>
 #include "apps/commands.h"
 #include "apps/compare_run.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
 #include "base/error.h"
@@ -114,6 +116,21 @@ void print_summary(const Comparison& c) {
   }
 }
 
+// All policies decode alike: with as few latents at once as the one that has least room. Returns a note, or "".
+std::string pass_memory(std::vector<OptionSet>& policies, const ResolvedModel& model, const ModelTarget& target) {
+  const MemoryGate gate(model, target, policies.front().values().fps);
+  std::string note;
+  int latents = std::numeric_limits<int>::max();
+  for (const OptionSet& policy : policies) {
+    GenerateOptions o = policy.values();
+    RunRequest request = make_request(o);
+    gate.pass(o, request, note);
+    latents = std::min(latents, o.decode_latents);
+  }
+  for (OptionSet& policy : policies) policy.set({"run.decode_latents", fmt::format("{}", latents), "as memory allows"}, SourceLevel::flag);
+  return note;
+}
+
 void run_compare(const GivenOptions& given, const Arguments& a) {
   OptionSet shared = resolve_options(given, "compare");
   std::vector<std::string> prompts = a.prompts;
@@ -172,6 +189,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   GenerateOptions read = o;
   const RunInputs inputs(read);
   plan.inputs = &inputs;
+  const std::string memory_note = pass_memory(plan.options, model, target);
   std::optional<Lpips> lpips;
   if (!a.lpips.empty()) lpips.emplace(a.lpips, device);
   open_folder(plan.folder, a.overwrite);
@@ -187,13 +205,14 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   Progress progress;
   JsonLog log(o.json_log);
   log.event({{"event", "start"}, {"version", kVersion}, {"options", c.options}, {"runs", c.planned_runs}});
-  for (const std::string& text : {note, inputs.note()})
+  for (const std::string& text : {note, inputs.note(), memory_note})
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));
   Engine engine(model, target);
   progress.stage(fmt::format("encoding {} prompt{}", c.prompts.size(), c.prompts.size() == 1 ? "" : "s"));
   const double start = progress.seconds();
+  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
   engine.encode(texts);
   progress.stage("loading the model");
   engine.load();

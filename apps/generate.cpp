@@ -1,4 +1,5 @@
 // longtake generate: a prompt becomes a video.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
@@ -8,6 +9,7 @@
 #include "apps/commands.h"
 #include "apps/generate_magi.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/run_progress.h"
@@ -21,6 +23,7 @@
 #include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/latent_preview.h"
+#include "runtime/memory_meter.h"
 #include "runtime/report.h"
 #include "runtime/run_folder.h"
 #ifdef LONGTAKE_VIDEO_IO
@@ -30,37 +33,35 @@
 namespace longtake {
 namespace {
 
-// The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe.
-void dry_run(const GenerateOptions& o, const ResolvedModel& model, const RunRequest& request, const std::string& note) {
-  const Architecture& a = model.recipe.architecture;
-  PlanInput input;
-  input.settings = request.settings;
-  input.prompts = request.prompts;
-  input.policy = request.policy;
-  input.value_bytes = o.dtype == "fp32" ? 4 : 2;
-  input.fp8 = o.precision == "fp8";
-  input.text_length = a.text_len > 0 ? a.text_len : 512;
-  input.transformer_parameters = static_cast<double>(a.transformer_parameters);
-  input.text_parameters = static_cast<double>(a.text_parameters);
-  input.vae_parameters = static_cast<double>(a.vae_parameters);
-  if (model.files) {
-    const ModelFiles& files = *model.files;
-    input.transformer = transformer_config(files);
-    input.vae = vae_sizes(files);
-    input.transformer_parameters = parameters_in(files.transformer);
-    input.text_parameters = parameters_in(files.text_encoder);
-    input.vae_parameters = parameters_in(files.vae);
-    const StepModel steps = step_model(model.recipe, load_step_embedding(files, o.fps == 16 ? 0 : 1), input.transformer.dim);
-    input.preview =
-        make_policy(request.policy, flow_timesteps(o.steps, o.shift), steps, request.settings.denoise.branches())->preview(o.steps);
-  } else {
-    if (a.dim == 0) model.require_files();
-    input.transformer = transformer_config(model.recipe);
-    input.vae = vae_sizes(model.recipe);
+// Where a run is planned for: a GPU that is not here is taken at its word.
+ModelTarget planned_target(const GenerateOptions& o) {
+  const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
+  ModelTarget target{at::kCUDA, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload};
+  try {
+    target.device = open_device(gpu && o.device == "auto" ? "cuda" : o.device);
+  } catch (const Error&) {
+    if (!gpu) throw;
+  }
+  return target;
+}
+
+// The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
+// memory stands behind it.
+void dry_run(GenerateOptions o, const ResolvedModel& model, RunRequest request, const std::string& note) {
+  const ModelTarget target = planned_target(o);
+  const MemoryGate gate(model, target, o.fps);
+  std::string memory_note;
+  request.settings.decode_ahead = true;
+  const bool here = target.device.is_cpu() || at::hasCUDA();
+  try {
+    if (here || o.memory_budget > 0) gate.pass(o, request, memory_note);
+  } catch (const Error& error) {
+    memory_note = error.what();
   }
   if (!note.empty()) fmt::print("{}\n", note);
-  fmt::print("model: {} ({}), policy {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
-             plan_report(input));
+  fmt::print("model: {} ({}), policy {}, on {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
+             target.device.is_cuda() ? "a GPU" : "the CPU", plan_report(gate.input(request)));
+  if (!memory_note.empty()) fmt::print("{}\n", memory_note);
 }
 
 // What a run is begun or taken up with, and what its end leaves of its folder.
@@ -107,15 +108,17 @@ class KeptRun {
   std::unique_ptr<RunFolder> folder_;
 };
 
-void report(const GenerateOptions& o, const RunStats& stats, Progress& progress, JsonLog& log) {
+void report(const GenerateOptions& o, const RunStats& stats, const MemoryPlan& plan, const MemoryMeter& memory, Progress& progress, JsonLog& log) {
   const WorkCount total = stats.total();
   fmt::print("{}", stats_table(stats));
-  fmt::print("total {:.1f} s, peak memory {}\n", progress.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
+  fmt::print("total {:.1f} s, peak memory {} ({} were predicted)\n", progress.seconds(), format_bytes(memory.base() + memory.peak()),
+             format_bytes(memory.base() + plan.peak()));
   fmt::print("{}\n", o.out);
   log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
              {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused},
              {"predicted", total.predicted},
-             {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", peak_resident_bytes()}});
+             {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", memory.base() + memory.peak()},
+             {"memory", memory.json(plan)}});
 }
 
 // The settings as the file's metadata has them: device and threads as found, and without what concerns this call alone.
@@ -127,13 +130,19 @@ nlohmann::ordered_json settings_of(const OptionSet& options, const Recipe& recip
   return settings;
 }
 
-void generate_video(const OptionSet& options, const ResolvedModel& model, RunRequest request, const RunInputs& inputs, const RunRecord* begun,
+void generate_video(OptionSet& options, const ResolvedModel& model, RunRequest request, const RunInputs& inputs, const RunRecord* begun,
                     Progress& progress, JsonLog& log) {
   const GenerateOptions& o = options.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
+  request.settings.decode_ahead = true;
+  GenerateOptions settled = o;
+  std::string memory_note;
+  const MemoryPlan plan = MemoryGate(model, target, o.fps).pass(settled, request, memory_note);
+  options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
+  if (!memory_note.empty()) progress.note(memory_note);
   VideoSink sink(o, settings_of(options, model.recipe, device_name, at::get_num_threads()));  // fails now rather than after hours
   if (!o.record_plan.empty()) check_writable(o.record_plan);
   const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
@@ -151,19 +160,26 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
   try {
     const c10::InferenceMode inference;
     Engine engine(model, target);
+    MemoryMeter memory(device);
+    memory.enter(MemoryStage::text);
     inputs.show(sink);
     progress.stage("encoding the prompt");
+    if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
     engine.encode(request.all_texts());
     for (const std::string& prompt : request.prompts)
       if (engine.text(prompt).truncated)
         progress.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect", printable(prompt.substr(0, 60)), engine.text_length()));
 
     progress.stage("loading the model");
+    memory.enter(MemoryStage::load);
     engine.load();
-    request.settings.decode_ahead = true;
+    memory.enter(MemoryStage::denoise);
     RunProgress run(progress, log, request.settings);
     GenerateHooks hooks = run.hooks();
-    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) { sink.latents(window, latents); };
+    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) {
+      sink.latents(window, latents);
+      if (window.index + 1 == static_cast<int>(request.settings.plan.windows.size())) memory.enter(MemoryStage::decode);
+    };
     hooks.on_frames = [&](const at::Tensor& frames) {
       const int64_t before = sink.playable();
       sink.frames(frames);
@@ -196,7 +212,7 @@ void generate_video(const OptionSet& options, const ResolvedModel& model, RunReq
       progress.stage("writing the file");
       sink.finish();
       if (!o.record_plan.empty()) write_plan(o.record_plan, recorder.plan());
-      report(o, stats, progress, log);
+      report(o, stats, plan, memory, progress, log);
     } catch (const Error& error) {
       if (error.code() != ExitCode::interrupted || sink.frame_count() == 0) throw;
       sink.finish(planned);

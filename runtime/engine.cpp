@@ -1,11 +1,14 @@
 #include "runtime/engine.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
+#include <c10/core/ScalarType.h>
 
 #include "base/error.h"
 #include "cache/plan_text.h"
 #include "runtime/random_model.h"
+#include "runtime/run_record.h"
 #include "runtime/timeline.h"
 
 namespace longtake {
@@ -61,7 +64,7 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
   s.shift = o.shift;
   s.ar_step = o.ar_step;
   s.history = o.history == "carry" ? History::carry : History::reencode;
-  s.decode_latents = o.decode_latents;
+  s.decode_latents = o.decode_latents > 0 ? o.decode_latents : kUsualDecodeLatents;
   s.checkpoint_bytes = o.checkpoint_budget;
   s.denoise.attention = request.policy.attention;
   s.denoise.kv = choose_kv(o.kv, s.denoise.attention);
@@ -86,16 +89,34 @@ Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uin
 
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
 
+void Engine::cache_texts(std::function<void(const std::string&)> on_note) {
+  const auto folder = TextCache::default_folder();
+  if (!folder) return;
+  // The number of threads changes the last bits on a CPU.
+  const std::string threads = target_.device.is_cpu() ? fmt::format(", {} threads", at::get_num_threads()) : "";
+  text_cache_.emplace(*folder,
+                      fmt::format("{}; {} tokens, {} on {}{}", text_encoder_fingerprint(model_.require_files()), text_length(),
+                                  c10::toString(target_.dtype), c10::DeviceTypeName(target_.device.type(), true), threads),
+                      std::move(on_note));
+}
+
 void Engine::encode(const std::vector<std::string>& texts) {
   std::vector<std::string> unknown;
-  for (const std::string& text : texts)
-    if (!texts_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
+  for (const std::string& text : texts) {
+    if (texts_.contains(text) || std::find(unknown.begin(), unknown.end(), text) != unknown.end()) continue;
+    auto kept = text_cache_ ? text_cache_->find(text, text_length(), target_.dtype) : std::nullopt;
+    if (kept)
+      texts_[text] = std::move(*kept);
+    else
+      unknown.push_back(text);
+  }
   if (unknown.empty()) return;
   std::vector<EncodedText> encoded = random_seed_ ? random_texts(model_.recipe, unknown, text_length(), target_.dtype, *random_seed_)
                                                   : encode_texts(model_.require_files(), unknown, text_length(), target_);
   // In host memory: the texts of a large batch would fill a GPU (4 MB each in bf16), and a run needs two of them.
   for (size_t i = 0; i < unknown.size(); ++i) {
     encoded[i].context = encoded[i].context.cpu();
+    if (text_cache_) text_cache_->store(unknown[i], encoded[i]);
     texts_[unknown[i]] = std::move(encoded[i]);
   }
 }

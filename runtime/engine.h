@@ -1,7 +1,8 @@
 // A model that is loaded once and serves any number of runs: what `generate`, `compare` and batches share.
 //
 // Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
-// the transformer never stand in memory together. The transformer and the VAE are loaded by load(), or by the first run().
+// the transformer never stand in memory together. With a cache of texts the encoder is loaded for those alone that are not in it.
+// The transformer and the VAE are loaded by load(), or by the first run().
 //
 // With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where cuDNN cannot do it, then one
 // chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
@@ -18,6 +19,7 @@
 #include "runtime/model.h"
 #include "runtime/options.h"
 #include "runtime/policies.h"
+#include "runtime/text_cache.h"
 
 namespace longtake {
 
@@ -48,6 +50,9 @@ class Engine {
   Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed = std::nullopt);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
+
+  // Lets texts come from the user's cache folder, and go there. `on_note`: what the user should know.
+  void cache_texts(std::function<void(const std::string&)> on_note);
 
   // Encodes the texts that are new.
   void encode(const std::vector<std::string>& texts);
@@ -81,6 +86,7 @@ class Engine {
   ModelTarget target_;
   std::optional<uint64_t> random_seed_;
   std::map<std::string, EncodedText> texts_;
+  std::optional<TextCache> text_cache_;
   std::optional<skyreels::Transformer> transformer_;
   std::optional<WanVae> vae_;
   int64_t not_in_fp8_ = 0;     // products that should be

@@ -20,6 +20,8 @@ enum class History {
   carry      // its last latents as they are: cheaper, no second decode of the overlap
 };
 
+inline constexpr int kUsualDecodeLatents = 5;
+
 struct GenerateSettings {
   WindowPlan plan;
   int64_t height = 0, width = 0;  // pixels, multiples of 16
@@ -34,7 +36,7 @@ struct GenerateSettings {
   double shift = 8.0;
   int ar_step = 5;
   History history = History::reencode;
-  int decode_latents = 5;  // latent frames per VAE push: more is faster and takes more memory
+  int decode_latents = kUsualDecodeLatents;  // latent frames per VAE push: more is faster and takes more memory
   // Decode finished chunks in a thread of its own while later ones denoise: the same bits, sooner. Off, each window is decoded
   // when it is done, so that seconds of denoising and decoding can be told apart.
   bool decode_ahead = false;

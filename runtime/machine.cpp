@@ -2,6 +2,9 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -43,6 +46,17 @@ std::string gpu_name(int index) {
     if (const std::string name = proc_value(gpus[index] / "information", "Model"); !name.empty()) return name;
   return "NVIDIA GPU";
 }
+
+#if LONGTAKE_DEVICE_STATS
+// Came later than the statistics.
+template <class Allocator>
+std::optional<double> driver_free_memory(Allocator* allocator, at::DeviceIndex index) {
+  if constexpr (requires { allocator->getMemoryInfo(index); })
+    return static_cast<double>(allocator->getMemoryInfo(index).first);
+  else
+    return std::nullopt;
+}
+#endif
 
 struct CpuSeconds {
   double busy = 0, idle = 0;
@@ -91,6 +105,24 @@ Machine describe_machine(const at::Device& device) {
   utsname name{};
   if (uname(&name) == 0) machine.system = fmt::format("{} {} {}", name.sysname, name.release, name.machine);
   return machine;
+}
+
+void give_back_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+#endif
+}
+
+std::optional<double> free_device_memory(const at::Device& gpu) {
+#if LONGTAKE_DEVICE_STATS
+  auto* allocator = c10::getDeviceAllocator(at::kCUDA);
+  const auto free = driver_free_memory(allocator, gpu.index());
+  if (!free) return std::nullopt;
+  const auto stats = allocator->getDeviceStats(gpu.index());
+  return *free + static_cast<double>(stats.reserved_bytes[0].current - stats.allocated_bytes[0].current);
+#else
+  return std::nullopt;
+#endif
 }
 
 PeakMemory::PeakMemory(const at::Device& device) : device_(device) {

@@ -31,7 +31,8 @@ int64_t configured_heads(const std::filesystem::path& transformer) {
 CheckpointSource open_transformer(const ModelFiles& files, const ModelTarget& target) {
   Checkpoint checkpoint = Checkpoint::open(files.transformer);
   auto translate = dit_translator(checkpoint);
-  return {std::move(checkpoint), std::move(translate), target.device, target.dtype};
+  // What is offloaded is taken from the mapped file to the device and back block by block.
+  return {std::move(checkpoint), std::move(translate), target.offload ? at::kCPU : target.device, target.dtype};
 }
 
 CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
@@ -45,7 +46,10 @@ CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
 ModelTarget model_target(const GenerateOptions& o) {
   const bool fp8 = o.precision == "fp8";
   if (o.precision != "auto" && o.dtype != "bf16") fail_usage("--precision {} needs --dtype bf16, found {}; leave one of them out", o.precision, o.dtype);
-  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16, fp8};
+  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16, fp8, o.offload};
+  if (target.offload && target.device.is_cpu())
+    fail_usage("--offload keeps weights out of a GPU's memory, and this run is on the CPU, where weights in the precision of their file are read from "
+               "it as they are needed; leave out --offload, or give --dtype bf16 for a file of bfloat16");
   if (!fp8) return target;
   if (!target.device.is_cuda())
     fail_usage("--precision fp8 needs a GPU of compute capability 8.9 or newer, and this run is on the CPU; leave out --precision");
@@ -58,8 +62,9 @@ ModelTarget model_target(const GenerateOptions& o) {
 }
 
 int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& target) {
-  // On the CPU the weights stay views of the file.
-  if (target.device.is_cuda() && cuda::built()) transformer.merge_projections();
+  const bool merge = target.device.is_cuda() && cuda::built();  // on the CPU the weights stay views of the file
+  if (target.offload) return transformer.offload(target.device, merge, target.fp8);
+  if (merge) transformer.merge_projections();
   return target.fp8 ? transformer.to_fp8() : 0;
 }
 

@@ -73,7 +73,9 @@ struct GenerateOptions {
   std::string device = "auto";
   std::string dtype = "bf16";
   std::string precision = "auto";
-  int decode_latents = 5;
+  int decode_latents = 0;  // 0: as many as there is memory for, up to the usual number
+  bool offload = false;
+  int64_t memory_budget = 0;  // bytes; 0: what is free
   int threads = 0;
   std::string json_log;
   std::string record_plan;
@@ -82,6 +84,7 @@ struct GenerateOptions {
   bool overwrite_run = false;
   bool keep_run = false;
   std::string preview = "none";
+  std::string text_cache = "on";
   int64_t checkpoint_budget = 1'000'000'000;  // bytes
 
   bool operator==(const GenerateOptions&) const = default;

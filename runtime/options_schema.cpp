@@ -165,8 +165,14 @@ std::vector<OptionInfo> make_schema() {
   add(choice("run.precision", "--precision", &G::precision, {"auto", "bf16", "fp8"},
              "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
              "of compute capability 8.9 and newer, with attention in 8-bit floats too from 9.0"));
-  add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 1, 1000,
-              "Latent frames that are decoded at once: fewer take less memory"));
+  add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 0, 1000,
+              "Latent frames that are decoded at once: fewer take less memory; 0 is 5, or fewer where memory is short"));
+  add(free_on_resume(toggle("run.offload", "--offload", &G::offload,
+                            "Keep the transformer's blocks in host memory and bring each to the GPU just before it computes: slower, the same "
+                            "video")));
+  add(free_on_resume(ranged(OptionKind::bytes, "run.memory_budget", "--memory-budget", &G::memory_budget, "SIZE", 0, 1e15,
+                            "Memory that the run may take on its device, 0 for what is free: a run that is predicted to need more is refused "
+                            "before anything is loaded (give more than there is, and it runs all the same)")));
   add(integer("run.threads", "--threads", &G::threads, "COUNT", 0, 1024, "CPU threads; 0 takes every core"));
   add(free_on_resume(text("run.json_log", "--json-log", &G::json_log, "FILE", "Write every event as a line of JSON")));
   add(free_on_resume(
@@ -181,9 +187,11 @@ std::vector<OptionInfo> make_schema() {
       toggle("run.keep_run", "--keep-run", &G::keep_run, "Keep OUT.run with all latents when the video is done")));
   add(free_on_resume(choice("run.preview", "--preview", &G::preview, {"none", "latent"},
                             "Write a small picture of each finished chunk to OUT.run, straight from its latents")));
+  add(free_on_resume(choice("run.text_cache", "--text-cache", &G::text_cache, {"on", "off"},
+                            "Keep encoded prompts in the user's cache folder, so that the text encoder is loaded for new ones alone")));
   OptionInfo budget = ranged(OptionKind::bytes, "run.checkpoint_budget", "--checkpoint-budget", &G::checkpoint_budget, "SIZE", 0, 1e15,
                              "Largest state that is written within a window, so that a resume need not start the window "
-                             "again; K/V makes up most of it");
+                             "again, 0 for never; K/V makes up most of it");
   add(free_on_resume(budget));
   return s;
 }
@@ -222,7 +230,7 @@ std::string option_notes(const OptionInfo& info) {
                       static_cast<int64_t>(info.max)));
       break;
     case OptionKind::bytes:
-      add("such as 500MB or 2GB, 0 for never");
+      add("such as 500MB or 2GB");
       break;
     case OptionKind::choice:
       add(fmt::format("{}", fmt::join(info.choices, ", ")));

@@ -8,7 +8,7 @@ namespace longtake {
 
 skyreels::Transformer random_transformer(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
   const skyreels::TransformerConfig config = transformer_config(recipe);
-  RandomSource source(seed, target.device, target.dtype);
+  RandomSource source(seed, target.offload ? at::kCPU : target.device, target.dtype);
   return {source, config};
 }
 

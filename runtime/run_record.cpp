@@ -200,6 +200,15 @@ void check_same_file(const RunRecord& begun, const std::string& key, const fs::p
     refuse_input(*find_option(key), path.string(), origin, then == begun.inputs.end() ? "none" : then->second, now);
 }
 
+std::string text_encoder_fingerprint(const ModelFiles& files) {
+  std::map<std::string, std::string> parts;
+  fingerprint_part(parts, "text_encoder", files.text_encoder);
+  fingerprint_part(parts, "tokenizer", files.tokenizer);
+  std::string out = fmt::format("LibTorch {}, {}", TORCH_VERSION, at::get_cpu_capability());
+  for (const auto& [part, print] : parts) out += fmt::format("; {} {}", part, print);
+  return out;
+}
+
 void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin) {
   std::map<std::string, std::string> now;
   fingerprint_part(now, "vae", files.vae);

@@ -40,6 +40,9 @@ void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSe
 // Throws (bad_file) where the file that the run was given for this option has another content now.
 void check_same_file(const RunRecord& begun, const std::string& key, const std::filesystem::path& path, const std::string& origin);
 
+// What the encoding of a text depends on, besides the text and the device: the files of encoder and tokenizer, LibTorch, vector instructions.
+std::string text_encoder_fingerprint(const ModelFiles& files);
+
 // Throws (bad_file) where the VAE is another file than the one of the run: its latents would decode to something else.
 void check_same_vae(const RunRecord& begun, const ModelFiles& files, const std::string& origin);
 

@@ -15,7 +15,10 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
   TextKv out;
   out.length = context.size(0);
   const at::Tensor text = transformer.text_embed(context.to(transformer.device()));
-  for (int64_t i = 0; i < transformer.config().layers; ++i) out.layers.push_back(transformer.text_kv(i, text));
+  for (int64_t i = 0; i < transformer.config().layers; ++i) {
+    const Transformer::InUse in_use(transformer, i);
+    out.layers.push_back(transformer.text_kv(i, text));
+  }
   return out;
 }
 
@@ -114,6 +117,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
       }
       return out.size() == 1 ? out[0] : at::cat(out);
     };
+    const Transformer::InUse in_use(transformer_, layer);
     z = transformer_.block(layer, z, time, rotation, self, cross);
   }
   return z.split_with_sizes(rows_of_item);

@@ -166,6 +166,7 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
 
   normalize_rows(b.u, b.z, modulation(0, 0, 1));
   for (int64_t layer = 0; layer < layers; ++layer) {
+    const Transformer::InUse in_use(transformer_, layer);
     const Transformer::Block& block = transformer_.layer(layer);
     project_and_store(layer, b, kv);
     if (kv.shape().in_fp8(layer))

@@ -48,6 +48,15 @@ at::Tensor TimeEmbedder::step(double timestep, int fps_index) const {
   return (*this)(at::full({1}, timestep, f64), fps_index).E.flatten().cpu();
 }
 
+void TimeEmbedder::to(const at::Device& device) {
+  if (fps_table_.defined()) fps_table_ = fps_table_.to(device);
+  for (Linear* layer : {&in_, &out_, &projection_, &fps_in_, &fps_out_}) {
+    if (!layer->weight.defined()) continue;
+    layer->weight = layer->weight.to(device);
+    layer->bias = layer->bias.to(device);
+  }
+}
+
 int64_t TimeEmbedder::weight_bytes() const {
   int64_t bytes = fps_table_.defined() ? static_cast<int64_t>(fps_table_.nbytes()) : 0;
   for (const Linear* layer : {&in_, &out_, &projection_, &fps_in_, &fps_out_})

@@ -28,6 +28,8 @@ class TimeEmbedder {
   // E of one timestep, flattened, float32 on the host.
   at::Tensor step(double timestep, int fps_index) const;
 
+  void to(const at::Device& device);
+
   int64_t weight_bytes() const;
 
  private:

@@ -88,36 +88,100 @@ void Transformer::share_parts(Block& b) const {
   }
 }
 
+int64_t Transformer::to_fp8(Block& b) const {
+  std::vector<Linear*> layers{&b.self.o, &b.cross.q, &b.cross.o, &b.ffn_in, &b.ffn_out};
+  const bool merged = b.self_qkv.weight.defined();
+  if (merged) {
+    layers.push_back(&b.self_qkv);
+    // Views of the old memory would keep it.
+    for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) part->weight = at::Tensor();
+  } else {
+    layers.insert(layers.end(), {&b.self.q, &b.self.k, &b.self.v});
+  }
+  int64_t kept = 0;
+  for (Linear* layer : layers) kept += layer->to_fp8() ? 0 : 1;
+  if (merged) share_parts(b);
+  return kept;
+}
+
 int64_t Transformer::to_fp8() {
   int64_t kept = 0;
-  for (size_t i = 1; i + 1 < blocks_.size(); ++i) {
-    Block& b = blocks_[i];
-    std::vector<Linear*> layers{&b.self.o, &b.cross.q, &b.cross.o, &b.ffn_in, &b.ffn_out};
-    if (merged()) {
-      layers.push_back(&b.self_qkv);
-      // Views of the old memory would keep it.
-      for (Linear* part : {&b.self.q, &b.self.k, &b.self.v}) part->weight = at::Tensor();
-    } else {
-      layers.insert(layers.end(), {&b.self.q, &b.self.k, &b.self.v});
-    }
-    for (Linear* layer : layers) kept += layer->to_fp8() ? 0 : 1;
-    if (merged()) share_parts(b);
-  }
+  for (int64_t i = 0; i < config_.layers; ++i)
+    if (fp8_layer(i)) kept += to_fp8(blocks_[i]);
   return kept;
+}
+
+void Transformer::merge_projections(Block& b) const {
+  Attention& a = b.self;
+  b.self_qkv = {at::cat({a.q.weight, a.k.weight, a.v.weight}), at::cat({a.q.bias, a.k.bias, a.v.bias})};
+  share_parts(b);
+  b.norm3_weight_f32 = b.norm3_weight.to(at::kFloat);
+  b.norm3_bias_f32 = b.norm3_bias.to(at::kFloat);
 }
 
 void Transformer::merge_projections() {
   if (merged()) return;
   std::vector<at::Tensor> modulations;
   for (Block& b : blocks_) {
-    Attention& a = b.self;
-    b.self_qkv = {at::cat({a.q.weight, a.k.weight, a.v.weight}), at::cat({a.q.bias, a.k.bias, a.v.bias})};
-    share_parts(b);
-    b.norm3_weight_f32 = b.norm3_weight.to(at::kFloat);
-    b.norm3_bias_f32 = b.norm3_bias.to(at::kFloat);
+    merge_projections(b);
     modulations.push_back(b.modulation.to(at::kFloat));
   }
   modulations_ = at::cat(modulations);
+}
+
+int64_t Transformer::offload(const at::Device& device, bool merge, bool fp8) {
+  LONGTAKE_CHECK(this->device().is_cpu() && !merged() && !offloaded(), "expected weights on the CPU as they were loaded");
+  const auto move = [&](at::Tensor& t) {
+    if (t.defined()) t = t.to(device);
+  };
+  const auto move_layer = [&](Linear& l) { move(l.weight), move(l.bias), move(l.scale); };
+  for (Linear* l : {&patch_, &text_in_, &text_out_, &head_}) move_layer(*l);
+  move(head_modulation_);
+  time_.to(device);
+  auto store = std::make_unique<DeviceBlockStore>(device);
+  std::vector<at::Tensor> modulations;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    Block& b = blocks_[i];
+    for (Attention* a : {&b.self, &b.cross}) {
+      for (Linear* l : {&a->q, &a->k, &a->v, &a->o}) move_layer(*l);
+      move(a->norm_q), move(a->norm_k);
+    }
+    for (at::Tensor* t : {&b.modulation, &b.norm3_weight, &b.norm3_bias}) move(*t);
+    move_layer(b.ffn_in), move_layer(b.ffn_out);
+    if (merge) {
+      merge_projections(b);
+      modulations.push_back(b.modulation.to(at::kFloat));
+    }
+    if (fp8 && fp8_layer(i)) kept += to_fp8(b);
+    store->add(tensors_of(b));
+  }
+  if (merge) modulations_ = at::cat(modulations);
+  store->finish();
+  for (Block& b : blocks_)
+    if (merge) share_parts(b);
+  stream_ = std::make_unique<BlockStream>(*store, config_.layers);
+  store_ = std::move(store);
+  return kept;
+}
+
+// Everything of a block that has memory of its own.
+std::vector<at::Tensor*> Transformer::tensors_of(Block& b) {
+  std::vector<at::Tensor*> tensors{&b.modulation, &b.norm3_weight, &b.norm3_bias, &b.norm3_weight_f32, &b.norm3_bias_f32};
+  const auto add = [&](Linear& l) { tensors.insert(tensors.end(), {&l.weight, &l.bias, &l.scale}); };
+  for (Attention* a : {&b.self, &b.cross}) {
+    const bool parts = a == &b.self && b.self_qkv.weight.defined();  // views of the merged layer
+    for (Linear* l : {&a->q, &a->k, &a->v}) {
+      if (parts)
+        *l = {};
+      else
+        add(*l);
+    }
+    add(a->o);
+    tensors.insert(tensors.end(), {&a->norm_q, &a->norm_k});
+  }
+  for (Linear* l : {&b.ffn_in, &b.ffn_out, &b.self_qkv}) add(*l);
+  return tensors;
 }
 
 at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {

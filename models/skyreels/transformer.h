@@ -12,10 +12,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "models/ops/norm.h"
+#include "models/skyreels/block_stream.h"
 #include "models/skyreels/time_embedding.h"
 #include "models/weights/source.h"
 #include "quant/linear.h"
@@ -72,6 +74,32 @@ class Transformer {
   // how many layers stayed because Linear::to_fp8 refused them. Behind merge_projections where both are wanted.
   int64_t to_fp8();
 
+  // Behind the constructor, with weights on the CPU: everything but the blocks goes to `device`, and each block passes by there to be
+  // merged and brought to fp8 as above, and then stays in host memory. From now on a block's weights may be computed with between
+  // enter(layer) and leave(layer) alone, on the device's current stream and by one thread. Returns what to_fp8 returns.
+  int64_t offload(const at::Device& device, bool merge, bool fp8);
+  bool offloaded() const { return store_ != nullptr; }
+
+  // The layer's weights are in use while it lives; nothing to do where they are not offloaded.
+  class InUse {
+   public:
+    InUse(const Transformer& transformer, int64_t layer) : stream_(transformer.stream_.get()), layer_(layer) {
+      if (stream_) stream_->enter(layer_);
+    }
+    ~InUse() {
+      try {
+        if (stream_) stream_->leave(layer_);
+      } catch (...) {  // a device that fails here says so again in the next call
+      }
+    }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+   private:
+    BlockStream* stream_;
+    int64_t layer_;
+  };
+
   const TransformerConfig& config() const { return config_; }
   const Block& layer(int64_t layer) const { return blocks_.at(layer); }
   const at::Tensor& modulations() const { return modulations_; }  // [layers, 6, dim] float32 of all blocks, where merged
@@ -98,11 +126,15 @@ class Transformer {
   // [C, F, 2*grid_h, 2*grid_w] float32 (batch of B clips: [B, C, F/B, ...] through `clips`).
   at::Tensor head(const at::Tensor& hidden, const at::Tensor& e, int64_t grid_h, int64_t grid_w, int64_t clips = 1) const;
 
-  int64_t weight_bytes() const;
+  int64_t weight_bytes() const;  // on the device or not
 
  private:
   at::Tensor heads_of(const at::Tensor& x) const;
   void share_parts(Block& block) const;
+  void merge_projections(Block& block) const;
+  int64_t to_fp8(Block& block) const;
+  static std::vector<at::Tensor*> tensors_of(Block& block);
+  bool fp8_layer(int64_t layer) const { return layer > 0 && layer + 1 < config_.layers; }
 
   TransformerConfig config_;
   Linear patch_, text_in_, text_out_, head_;
@@ -110,6 +142,9 @@ class Transformer {
   at::Tensor head_modulation_;
   std::vector<Block> blocks_;
   at::Tensor modulations_;
+  // Where blocks are offloaded. Which of them are on the device is no state of a run: it changes nothing that is computed.
+  std::unique_ptr<DeviceBlockStore> store_;
+  std::unique_ptr<BlockStream> stream_;
 };
 
 }  // namespace longtake::skyreels

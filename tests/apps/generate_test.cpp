@@ -92,7 +92,9 @@ TEST_CASE("every option changes what it says it changes") {
       "sampling.overlap", "sampling.addnoise", "sampling.history",  // below: need a second window
       "run.precision",                                    // errors_test.cpp here, quant tests on a GPU
       "run.device", "run.threads", "run.decode_latents",  // must not change the video; below
-      "run.resume", "run.overwrite_run", "run.keep_run", "run.checkpoint_budget", "run.preview"  // resume_test.cpp
+      "run.resume", "run.overwrite_run", "run.keep_run", "run.checkpoint_budget", "run.preview",  // resume_test.cpp
+      "run.text_cache",                                  // text_cache_test.cpp
+      "run.offload", "run.memory_budget"                 // memory_test.cpp
   };
   std::set<std::string> covered = elsewhere;
   for (const auto& [key, value] : pixels) covered.insert(key);

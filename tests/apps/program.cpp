@@ -14,7 +14,7 @@ namespace longtake {
 
 struct RunningProgram::Files {
   TemporaryFolder folder;
-  std::string out = folder / "out", err = folder / "err";
+  std::string out = folder / "out", err = folder / "err", cache = folder / "cache";
 };
 
 RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const ProgramLimits& limits) : files_(std::make_unique<Files>()) {
@@ -25,6 +25,7 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const 
   for (std::string& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
 
+  const std::string cache = limits.cache.empty() ? files_->cache : limits.cache.string();
   child_ = fork();
   if (child_ < 0) throw std::runtime_error("cannot fork");
   if (child_ == 0) {
@@ -38,6 +39,7 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const 
       const rlimit limit{*limits.file_bytes, *limits.file_bytes};
       if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(127);
     }
+    setenv("XDG_CACHE_HOME", cache.c_str(), 1);
     execv(program.c_str(), argv.data());
     _exit(127);
   }

@@ -17,6 +17,7 @@ struct ProgramResult {
 
 struct ProgramLimits {
   std::optional<unsigned long> file_bytes;  // writes beyond this fail as on a full disk (EFBIG)
+  std::filesystem::path cache;              // the user's cache folder; "": an empty one of its own
 };
 
 // longtake with these arguments, the source tree's recipes and models, and no terminal.

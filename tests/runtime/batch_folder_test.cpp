@@ -97,6 +97,7 @@ TEST_CASE("a video is another one where the picture or video that its job was gi
 TEST_CASE("every option that changes a video makes it another one") {
   const std::vector<std::string> elsewhere = {"out", "run.device", "run.threads", "run.decode_latents", "run.json_log", "run.dry_run",
                                               "run.record_plan", "run.resume", "run.overwrite_run", "run.keep_run", "run.preview", "run.checkpoint_budget",
+                                              "run.text_cache", "run.offload", "run.memory_budget",
                                               // Other models', which a batch refuses.
                                               "sampling.in_flight", "sampling.key_chunks", "sampling.clean_key_chunks", "sampling.prev_guidance", "sampling.special_tokens"};
   const OptionSet usual = job_of("x").options;

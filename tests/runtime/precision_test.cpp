@@ -1,5 +1,6 @@
 // fp8 products in whole runs: on the CPU through their reference.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 #include <unistd.h>
 
@@ -9,7 +10,7 @@
 #include "models/weights/checkpoint.h"
 #include "models/weights/safetensors.h"
 #include "runtime/engine.h"
-#include "runtime/report.h"
+#include "runtime/memory_plan.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 
@@ -82,6 +83,16 @@ TEST_CASE("a run in fp8 is close to the one in bfloat16, and says nothing") {
   CHECK(error < 0.3);
 }
 
+TEST_CASE("a run with offloaded blocks gives the same bits, in bfloat16 and in fp8") {
+  const ResolvedModel demo = resolve_model("demo", default_search());
+  for (const bool fp8 : {false, true}) {
+    Engine held(demo, {at::kCPU, at::kBFloat16, fp8}), offloaded(demo, {at::kCPU, at::kBFloat16, fp8, /*offload=*/true});
+    const Made want = run(held), got = run(offloaded);
+    CHECK(offloaded.transformer().offloaded());
+    CHECK(at::equal(got.latents, want.latents));
+  }
+}
+
 TEST_CASE("fp8 is given up where the first step is not finite, with a message") {
   const BrokenModel broken;
   Engine engine(resolve_model(broken.folder.string(), default_search()), {at::kCPU, at::kBFloat16, true});
@@ -101,17 +112,18 @@ TEST_CASE("fp8 is given up where the first step is not finite, with a message") 
 
 TEST_CASE("the plan of a run knows how much smaller the weights become") {
   const ResolvedModel demo = resolve_model("demo", default_search());
-  PlanInput input;
-  const RunRequest request = make_request(small_options());
-  input.settings = request.settings, input.policy = request.policy;
-  input.transformer = transformer_config(demo.recipe), input.vae = vae_sizes(demo.recipe);
-  input.transformer_parameters = 7e6, input.value_bytes = 2;
-  const double before = plan_memory(input).transformer;
-  input.fp8 = true;
+  ModelTarget target{at::kCUDA, at::kBFloat16};  // nothing is computed there
+  const auto weights = [&] {
+    PlanInput input = plan_model(demo, target, 16, /*random_weights=*/true);
+    plan_request(input, make_request(small_options()));
+    return plan_memory(input).denoise.weights;
+  };
+  const double before = weights();
+  target.fp8 = true;
   Engine plain(demo, {at::kCPU, at::kBFloat16}, 1), fp8(demo, {at::kCPU, at::kBFloat16, true}, 1);
   plain.load(), fp8.load();
   const auto saved = static_cast<double>(plain.transformer().weight_bytes() - fp8.transformer().weight_bytes());
-  CHECK(before - plan_memory(input).transformer == Approx(saved).epsilon(0.02));  // scales take the rest
+  CHECK(before - weights() == Approx(saved).epsilon(0.02));  // scales take the rest
 }
 
 TEST_CASE("a target's precision must be there") {

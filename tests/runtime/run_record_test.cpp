@@ -87,7 +87,7 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"sampling.addnoise", "1"},    {"sampling.history", "carry"},   {"run.device", "cuda"},       {"run.dtype", "fp32"},           {"run.precision", "fp8"},
       {"run.decode_latents", "1"},   {"run.threads", "3"},            {"run.json_log", "log"},      {"run.dry_run", "true"},
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
-      {"run.preview", "latent"},     {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"},
+      {"run.preview", "latent"},     {"run.text_cache", "off"},      {"run.offload", "true"},      {"run.memory_budget", "2GB"},      {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"},
       {"conditioning.add", "2"},     {"conditioning.context", "5"},   {"conditioning.only_new", "true"},
       {"sampling.in_flight", "2"},   {"sampling.key_chunks", "all"},  {"sampling.clean_key_chunks", "3"},
       {"sampling.prev_guidance", "2"}, {"sampling.special_tokens", "none"}};

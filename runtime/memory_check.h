@@ -1,0 +1,49 @@
+// Whether a run fits into memory, asked before anything is loaded; and what would make it fit.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/memory_plan.h"
+#include "runtime/options.h"
+
+namespace longtake {
+
+// What a run may take, and who says so ("free on cuda:0", "left of --memory-budget").
+struct MemoryRoom {
+  double bytes = 0;
+  std::string reason;
+};
+
+// The budget of the options, else what is free: on a GPU as its driver says, on the CPU what the system can give without swapping,
+// or what the process's control group still may take where that is less. Nothing where neither tells.
+std::optional<MemoryRoom> memory_room(const GenerateOptions& options, const at::Device& device);
+
+// The smaller of MemAvailable in `meminfo` (the text of /proc/meminfo) and what is left below the limits of the control groups in
+// `cgroup_root` that `cgroup` (the text of /proc/self/cgroup) names, versions 1 and 2; bytes, nothing where none of them tells.
+std::optional<double> available_memory(const std::string& meminfo, const std::string& cgroup, const std::string& cgroup_root);
+
+// How a run decodes.
+struct DecodeChoice {
+  int latents = kUsualDecodeLatents;  // at once
+  bool ahead = false;                 // beside denoising, or behind each window (GenerateSettings::decode_ahead)
+};
+// The first that fits: beside denoising where the input's settings have it so, behind each window, and then as many latents at once as fit where
+// the options leave that open (--decode-latents 0). The last one tried where none fits.
+DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, double room);
+
+// A change of the options, and the peak that is predicted with it.
+struct MemoryRemedy {
+  std::string flags;
+  double peak = 0;
+};
+// Changes that lower the peak, those first that change least in the video; where none of them is enough, the last one is all together.
+std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const PlanInput& input, double room);
+
+// Throws (no_memory) where the plan is larger than the room: expected, found, and the flags that would make it fit.
+void check_memory(const GenerateOptions& options, const PlanInput& input, const MemoryRoom& room);
+
+}  // namespace longtake

@@ -1,0 +1,188 @@
+#include "runtime/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "models/skyreels/block_stream.h"
+#include "models/wan_vae/cost.h"
+#include "runtime/progress.h"
+
+namespace longtake {
+namespace {
+
+// Measured: code of libraries that computing brings in, their threads' stacks and packed operands (CPU); workspaces of cuBLAS and cuDNN.
+constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
+constexpr double kVaeBytes = 4;  // always float32
+
+// Where frames are decoded beside denoising: the heap of a second thread that computes, and the video's encoder.
+constexpr double kCpuSecondThread = 50e6;
+
+double rest(const PlanInput& input) {
+  if (!input.on_cpu) return kCudaRest;
+  return input.form.value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
+}
+
+// Of one part when it is loaded: on the CPU tensors in the wanted dtype are views of the file, which stays mapped for them.
+double loaded_bytes(const PlanInput& input, const PartSizes& part, double value_bytes) {
+  if (!input.on_cpu) return part.parameters * value_bytes;
+  return part.converted * value_bytes + (part.converted < part.parameters ? part.stored_bytes : 0);
+}
+
+// What loading has mapped besides, until it is done.
+double mapped_meanwhile(const PlanInput& input, const PartSizes& part) {
+  return input.on_cpu && part.converted == part.parameters ? part.stored_bytes : 0;
+}
+
+StageMemory plan_text(const PlanInput& input) {
+  StageMemory m;
+  if (!input.encodes) return m;
+  const auto bytes = static_cast<double>(input.form.value_bytes);
+  m.weights = loaded_bytes(input, input.text_encoder, bytes) + mapped_meanwhile(input, input.text_encoder);
+  // Of a table that is a view of the file only the rows of the texts' tokens are read: it is the largest tensor.
+  if (input.on_cpu && input.text_encoder.converted == 0) m.weights -= input.text_encoder.largest_bytes;
+  const auto length = static_cast<double>(input.text_length), dim = static_cast<double>(input.text.dim);
+  const double scores = static_cast<double>(input.text.heads) * length * length * 4;
+  m.activations = 4 * scores + length * (dim * (8 + 3 * bytes) + 3 * static_cast<double>(input.text.ffn) * bytes);
+  m.rest = rest(input);
+  return m;
+}
+
+// Of the transformer on its device.
+double resident_weights(const PlanInput& input) {
+  if (input.on_cpu) return loaded_bytes(input, input.transformer, static_cast<double>(input.form.value_bytes));
+  double bytes = skyreels::weight_bytes(input.config, input.form, input.transformer.parameters);
+  if (!input.offload) return bytes;
+  double widest = 0;
+  for (int64_t i = 0; i < input.config.layers; ++i) {
+    const double block = skyreels::block_bytes(input.config, input.form, i);
+    bytes -= block;
+    widest = std::max(widest, block);
+  }
+  return bytes + skyreels::kBlocksOnDevice * widest;
+}
+
+StageMemory plan_load(const PlanInput& input) {
+  StageMemory m;
+  const auto bytes = static_cast<double>(input.form.value_bytes);
+  m.weights = resident_weights(input);
+  if (!input.on_cpu && !input.offload)  // all of it comes before products go to fp8
+    m.weights = std::max(m.weights, input.transformer.parameters * bytes - input.vae_weights.parameters * kVaeBytes);
+  m.weights += mapped_meanwhile(input, input.transformer);
+  m.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  m.rest = rest(input);
+  return m;
+}
+
+// Encoding what a window takes over: the overlap's frames at once, or those that were given.
+double encode_bytes(const PlanInput& input) {
+  const GenerateSettings& s = input.settings;
+  int64_t frames = s.plan.request.given_frames;
+  if (s.history == History::reencode && s.plan.windows.size() > 1) frames = std::max<int64_t>(frames, s.plan.request.overlap_frames);
+  if (s.plan.request.end_picture) frames = std::max<int64_t>(frames, 1);
+  if (frames == 0) return 0;
+  const int64_t latents = (frames + input.vae.temporal_factor() - 1) / input.vae.temporal_factor();
+  return static_cast<double>(vae_encode_peak_bytes(input.vae, s.height, s.width, latents, 4));
+}
+
+double decode_bytes(const PlanInput& input) {
+  const GenerateSettings& s = input.settings;
+  const int64_t latents = std::min<int64_t>(s.decode_latents, s.plan.latent_frames);
+  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, 4));
+}
+
+}  // namespace
+
+const char* name_of(MemoryStage stage) {
+  switch (stage) {
+    case MemoryStage::text: return "text encoding";
+    case MemoryStage::load: return "loading";
+    case MemoryStage::denoise: return "denoising";
+    case MemoryStage::decode: return "decoding";
+  }
+  return "";
+}
+
+const StageMemory& MemoryPlan::stage(MemoryStage stage) const {
+  switch (stage) {
+    case MemoryStage::text: return text;
+    case MemoryStage::load: return load;
+    case MemoryStage::denoise: return denoise;
+    case MemoryStage::decode: break;
+  }
+  return decode;
+}
+
+MemoryStage MemoryPlan::widest() const {
+  return *std::max_element(std::begin(kMemoryStages), std::end(kMemoryStages),
+                           [this](MemoryStage a, MemoryStage b) { return stage(a).total() < stage(b).total(); });
+}
+
+double MemoryPlan::peak() const { return stage(widest()).total(); }
+
+MemoryPlan plan_memory(const PlanInput& input) {
+  const GenerateSettings& s = input.settings;
+  const int64_t branches = s.denoise.branches();
+  MemoryPlan plan;
+  plan.text = plan_text(input);
+  plan.load = plan_load(input);
+  if (input.offload)
+    for (int64_t i = 0; i < input.config.layers; ++i) plan.host += skyreels::block_bytes(input.config, input.form, i);
+
+  StageMemory all;
+  all.weights = resident_weights(input);
+  all.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  all.rest = rest(input) + (input.on_cpu && s.decode_ahead ? kCpuSecondThread : 0);
+  const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
+  const double coding = decode_bytes(input);
+
+  plan.denoise = plan.decode = all;
+  plan.decode.kv = texts;
+  plan.decode.coding = std::max(coding, encode_bytes(input));
+  for (const WindowSpan& window : s.plan.windows) {
+    const auto chunks = window_chunks(window, s.plan.request.chunk);
+    const int64_t plane = (s.height / 16) * (s.width / 16);
+    skyreels::RowSize size{.branches = branches};
+    for (const ChunkSpan& chunk : chunks) {
+      size.chunk_tokens = std::max<int64_t>(size.chunk_tokens, chunk.frames * plane);
+      size.window_tokens += chunk.frames * plane;
+    }
+    const double residuals = input.policy.residuals() * skyreels::residual_bytes(input.config, input.form, branches * size.window_tokens);
+    for (const PlannedRow& row : planned_rows(input, window)) {
+      size.branch_rows = row.computed;
+      size.rows = branches * row.computed;
+      size.embedded = row.active;
+      StageMemory m = all;
+      m.kv = texts + skyreels::kv_bytes(input.config, input.form, row.kv, branches);
+      m.residuals = residuals;
+      m.activations = skyreels::row_bytes(input.config, input.form, size);
+      if (row.decodes_beside) m.coding = coding;
+      if (m.total() > plan.denoise.total()) plan.denoise = m;
+    }
+  }
+  return plan;
+}
+
+std::string memory_table(const MemoryPlan& plan) {
+  std::string out = fmt::format("memory, at most: {:>13}{:>10}{:>10}{:>10}{:>11}{:>13}{:>12}{:>10}\n", "weights", "VAE", "K/V", "residuals",
+                                "rows", "de-/encoding", "libraries", "all");
+  for (const MemoryStage stage : kMemoryStages) {
+    const StageMemory& m = plan.stage(stage);
+    if (m.total() == 0) continue;
+    const auto cell = [](double bytes) { return bytes == 0 ? std::string("-") : format_bytes(bytes); };
+    out += fmt::format("  {:<14} {:>13}{:>10}{:>10}{:>10}{:>11}{:>13}{:>12}{:>10}\n", name_of(stage), cell(m.weights), cell(m.vae), cell(m.kv),
+                       cell(m.residuals), cell(m.activations), cell(m.coding), cell(m.rest), cell(m.total()));
+  }
+  out += fmt::format("peak memory: {} while {}{}\n", format_bytes(plan.peak()), name_of(plan.widest()),
+                     plan.host > 0 ? fmt::format(", and {} of page-locked host memory", format_bytes(plan.host)) : "");
+  return out;
+}
+
+nlohmann::ordered_json memory_json(const MemoryPlan& plan) {
+  nlohmann::ordered_json out;
+  for (const MemoryStage stage : kMemoryStages) out[name_of(stage)] = {{"predicted_bytes", std::llround(plan.stage(stage).total())}};
+  return out;
+}
+
+}  // namespace longtake

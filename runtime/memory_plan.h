@@ -1,0 +1,53 @@
+// What a run holds at most, stage by stage, predicted from file headers and geometry before anything is loaded.
+//
+// On CUDA: what LibTorch's allocator hands out. On the CPU: resident memory of the process above what it holds before it begins, mapped
+// model files included. What a policy decides as it goes counts as computed, so that the plan is an upper bound there; docs/memory.md
+// has it beside measurements.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+
+#include "runtime/plan_input.h"
+
+namespace longtake {
+
+// Bytes.
+struct StageMemory {
+  double weights = 0;      // of the transformer (of the text encoder while texts are encoded)
+  double vae = 0;          // its weights
+  double kv = 0;           // keys and values of the window, and of the texts
+  double residuals = 0;    // that the policy keeps
+  double activations = 0;  // of the widest row, or of an encoded text
+  double coding = 0;       // what the VAE decodes or encodes with, history included
+  double rest = 0;         // libraries' workspaces
+
+  double total() const { return weights + vae + kv + residuals + activations + coding + rest; }
+};
+
+// The stages of a run, in their order.
+enum class MemoryStage { text, load, denoise, decode };
+inline constexpr MemoryStage kMemoryStages[] = {MemoryStage::text, MemoryStage::load, MemoryStage::denoise, MemoryStage::decode};
+const char* name_of(MemoryStage stage);
+
+struct MemoryPlan {
+  StageMemory text;     // encoding the texts; the encoder is freed before the others are loaded
+  StageMemory load;
+  StageMemory denoise;  // with decode_ahead also what is decoded beside it
+  StageMemory decode;   // behind a window's last row, when its keys and values are gone; also encoding what a window takes over
+  double host = 0;      // page-locked host memory for weights that are not on the device
+
+  const StageMemory& stage(MemoryStage stage) const;
+  double peak() const;
+  MemoryStage widest() const;
+};
+
+MemoryPlan plan_memory(const PlanInput& input);
+
+// A table for people, one line a stage.
+std::string memory_table(const MemoryPlan& plan);
+// {"text": {"predicted": bytes}, ...}
+nlohmann::ordered_json memory_json(const MemoryPlan& plan);
+
+}  // namespace longtake

@@ -1,0 +1,143 @@
+#include "runtime/plan_input.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/ScalarType.h>
+
+#include "base/cuda.h"
+#include "models/skyreels/backbone.h"
+#include "models/weights/checkpoint.h"
+#include "models/weights/checkpoint_source.h"
+#include "models/weights/names.h"
+#include "runtime/engine.h"
+
+namespace longtake {
+namespace {
+
+PartSizes part_sizes(const std::filesystem::path& path, at::ScalarType computed_in) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  PartSizes part;
+  for (const std::string& name : checkpoint.names()) {
+    const TensorInfo& info = checkpoint.info(name);
+    double elements = 1;
+    for (const int64_t size : info.shape) elements *= static_cast<double>(size);
+    const double bytes = elements * static_cast<double>(c10::elementSize(info.dtype));
+    part.parameters += elements;
+    part.stored_bytes += bytes;
+    part.largest_bytes = std::max(part.largest_bytes, bytes);
+    if (info.dtype != computed_in) part.converted += elements;
+  }
+  return part;
+}
+
+PartSizes part_of_recipe(int64_t parameters) {
+  PartSizes part;
+  part.parameters = part.converted = static_cast<double>(parameters);
+  return part;
+}
+
+// Tokens that a step computes at most, of `tokens`.
+int64_t computed_at_most(const PlanInput& input, int window, int chunk, int step, int64_t frames, int64_t plane) {
+  const int64_t tokens = frames * plane;
+  if (const auto* replay = std::get_if<PlanSettings>(&input.policy.settings)) {
+    double share = 0;
+    for (int b = 0; b < input.settings.denoise.branches(); ++b)
+      if (const PlanEntry* entry = replay->plan->find(window, chunk, step, b)) share = std::max(share, entry->tokens.share(frames, plane));
+    return std::llround(share * static_cast<double>(tokens));
+  }
+  const bool known = step < static_cast<int>(input.preview.size());
+  return known && (input.preview[step] == 'R' || input.preview[step] == 'P') ? 0 : tokens;
+}
+
+// Tokens whose keys and values a row holds: all of the window, or with compression what is kept of finished chunks and the chunks up to the
+// last one that has started.
+int64_t kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule, int row) {
+  if (!kv.compresses()) return g.tokens();
+  int64_t finished = 0, active = 0, whole = 0;
+  for (int c = 0; c < schedule.chunks(); ++c) {
+    whole = std::max(whole, g.chunk_tokens(c));
+    if (schedule.last_row(c) < row)
+      finished += g.chunk_tokens(c);
+    else if (!schedule.row(row)[c].idle)
+      active += g.chunk_tokens(c);
+  }
+  return kv.kept_tokens(finished, whole) + active;
+}
+
+}  // namespace
+
+PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights) {
+  const Architecture& a = model.recipe.architecture;
+  PlanInput input;
+  input.on_cpu = target.device.is_cpu();
+  // A GPU that is planned for and not there will have our kernels.
+  input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)),
+                .fused = !input.on_cpu && (cuda::built() || !at::hasCUDA()),
+                .fp8 = target.fp8};
+  input.offload = target.offload;
+  input.fp8_possible = !input.on_cpu && target.dtype == at::kBFloat16 &&
+                       (!at::hasCUDA() || (cuda::built() && cuda::capability(at::empty({0}, at::TensorOptions().device(target.device))) >= 89));
+  input.text_length = a.text_len > 0 ? a.text_len : 512;
+  if (random_weights || !model.files) {
+    if (a.dim == 0) model.require_files();
+    input.config = transformer_config(model.recipe);
+    input.vae = vae_sizes(model.recipe);
+    input.transformer = part_of_recipe(a.transformer_parameters);
+    input.text_encoder = part_of_recipe(a.text_parameters);
+    input.vae_weights = part_of_recipe(a.vae_parameters);
+    input.encodes = !random_weights;
+    return input;
+  }
+  const ModelFiles& files = *model.files;
+  input.config = transformer_config(files);
+  input.vae = vae_sizes(files);
+  input.transformer = part_sizes(files.transformer, target.dtype);
+  input.text_encoder = part_sizes(files.text_encoder, target.dtype);
+  input.vae_weights = part_sizes(files.vae, at::kFloat);
+  Checkpoint text = Checkpoint::open(files.text_encoder);
+  auto translate = umt5_translator(text);
+  input.text = read_umt5_sizes(CheckpointSource(std::move(text), std::move(translate), at::kCPU, target.dtype));
+  input.steps = step_model(model.recipe, load_step_embedding(files, fps == 16 ? 0 : 1), input.config.dim);
+  return input;
+}
+
+void plan_request(PlanInput& input, const RunRequest& request) {
+  const GenerateSettings& s = input.settings = request.settings;
+  input.policy = request.policy;
+  input.prompts = request.prompts;
+  input.texts = static_cast<int64_t>(request.all_texts().size());
+  input.form.fp8_attention = input.form.fp8 && input.form.fused && !s.denoise.kv.compresses();
+  input.preview.clear();
+  if (input.steps)
+    input.preview = make_policy(request.policy, flow_timesteps(s.steps, s.shift), *input.steps, s.denoise.branches())->preview(s.steps);
+}
+
+std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& window) {
+  const GenerateSettings& s = input.settings;
+  WindowGeometry g = window_geometry(s, window);
+  g.plane = (s.height / 16) * (s.width / 16);
+  const Schedule schedule = window_schedule(s, window);
+  const bool full = s.denoise.attention == AttentionScheme::window;
+  std::vector<PlannedRow> rows(schedule.rows());
+  for (int r = 0; r < schedule.rows(); ++r) {
+    PlannedRow& row = rows[r];
+    // Carried history leaves the window before to be decoded beside this one; its prefix is decoded already.
+    const bool carries = window.index > 0 && s.history == History::carry;
+    int64_t finished = carries ? 0 : window.prefix_latents;
+    for (int c = 0; c < schedule.chunks(); ++c) {
+      const ChunkStep step = schedule.row(r)[c];
+      const bool prefix = c < schedule.ready_chunks();
+      if (!prefix && schedule.last_row(c) < r) finished += g.chunks[c].frames;
+      if (!full && !step.update && !(prefix && r == 0)) continue;
+      const int64_t tokens = g.chunk_tokens(c), keys = full ? g.tokens() : g.start(c) + tokens;
+      row.active += tokens;
+      row.computed += step.update ? computed_at_most(input, window.index, c, step.step, g.chunks[c].frames, g.plane) : tokens;
+      row.flops += s.denoise.branches() * skyreels::transformer_flops(input.config, tokens, keys, input.text_length, false);
+    }
+    row.decodes_beside = s.decode_ahead && (carries || finished >= s.decode_latents);
+    row.kv = kv_tokens(s.denoise.kv, g, schedule, r);
+  }
+  return rows;
+}
+
+}  // namespace longtake

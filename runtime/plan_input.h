@@ -1,0 +1,67 @@
+// What a run's plan is made from, before anything is loaded: settings, sizes and file headers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/skyreels/memory.h"
+#include "models/umt5/encoder.h"
+#include "models/wan_vae/sizes.h"
+#include "runtime/generate.h"
+#include "runtime/policies.h"
+
+namespace longtake {
+
+struct RunRequest;
+struct ResolvedModel;
+struct GenerateOptions;
+struct ModelTarget;
+
+// One part of a model, as its file's header tells, or a recipe where there is no file.
+struct PartSizes {
+  double parameters = 0;
+  double stored_bytes = 0;   // in the file; 0 without one
+  double converted = 0;      // parameters that are stored in another dtype than they are computed in
+  double largest_bytes = 0;  // the largest tensor as stored
+};
+
+struct PlanInput {
+  // Of the model and where it runs:
+  skyreels::TransformerConfig config;
+  skyreels::ComputeForm form;
+  bool on_cpu = true;  // weights may be views of the files, and the process holds everything
+  PartSizes transformer, text_encoder, vae_weights;
+  Umt5Sizes text{};       // 0 where there is no file
+  VaeSizes vae;
+  int64_t text_length = 0;
+  bool encodes = true;    // false: texts come from elsewhere, and the encoder is not loaded
+  bool fp8_possible = false;
+  bool offload = false;   // blocks stay in host memory and come to the device one by one
+  std::optional<StepModel> steps;  // where there are files
+
+  // Of the run:
+  GenerateSettings settings;
+  PolicyChoice policy;
+  int64_t texts = 1;  // whose keys and values it holds
+  std::vector<std::string> prompts;  // over time; with one, nothing is said of them
+  std::string preview;  // the policy's decisions by step (CachePolicy::preview); "" where they are not known
+};
+
+// What is to be known of the model: from the files' headers where there are files, else from the recipe. `target` says where and in which
+// precision; a run with random weights reads no files. Errors: bad_file where neither gives the sizes.
+PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false);
+
+// Completes it with a run.
+void plan_request(PlanInput& input, const RunRequest& request);
+
+// One row of a window's schedule.
+struct PlannedRow {
+  int64_t active = 0;    // tokens of the chunks that it embeds
+  int64_t computed = 0;  // tokens that may go through the transformer in each branch: what the policy leaves open counts in full
+  int64_t kv = 0;        // tokens whose keys and values are held
+  bool decodes_beside = false;  // enough latents are done for the VAE to decode some beside it
+  double flops = 0;      // everything computed, all branches
+};
+std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& window);
+
+}  // namespace longtake

@@ -1,0 +1,89 @@
+// Memory as it was predicted and as the real program takes it.
+#include <fmt/ranges.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/apps/program.h"
+#include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
+
+using namespace longtake;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+nlohmann::json done_event(const std::filesystem::path& log) {
+  std::istringstream lines(read_bytes(log));
+  nlohmann::json last;
+  for (std::string line; std::getline(lines, line);) last = nlohmann::json::parse(line);
+  REQUIRE(last["event"] == "done");
+  return last;
+}
+
+}  // namespace
+
+TEST_CASE("a run takes what was predicted, above what the process holds anyway, to 15 %") {
+  // Large enough that what libraries hold for themselves does not decide, and that freed memory goes back to the system.
+  const std::vector<std::vector<std::string>> runs = {
+      {"--policy", "causal", "--size", "320x320", "--frames", "33"},
+      {"--policy", "none", "--size", "320x320", "--frames", "33", "--ar-step", "0"},
+      {"--policy", "motioncache:slow", "--size", "256x320", "--frames", "33"},
+      {"--policy", "predict:slow", "--size", "384x256", "--frames", "33", "--guidance", "1"},
+      {"--policy", "causal", "--size", "384x320", "--frames", "25", "--dtype", "bf16"},
+      {"--policy", "causal", "--size", "320x256", "--frames", "49", "--window", "33", "--overlap", "17"}};
+  for (const auto& more : runs) {
+    INFO(fmt::format("{}", fmt::join(more, " ")));
+    std::vector<std::string> arguments = {"bench", "generate", "-m", "demo", "--device", "cpu", "--steps", "3", "--chunk", "3", "--set", "sampling.ar_step=1", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = run_longtake(arguments);
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    const auto report = nlohmann::json::parse(result.out);
+    if (report.at("denoise_peak_bytes").is_null()) LONGTAKE_SKIP("this system does not tell a process's peak memory");
+    const double base = report.at("base_bytes");
+    // A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
+    const auto most = [&](const std::string& what) { return std::max(report.at("denoise_" + what), report.at("decode_" + what)).get<double>(); };
+    CHECK(most("predicted_bytes") - base == Approx(most("peak_bytes") - base).epsilon(0.15));
+  }
+}
+
+TEST_CASE("generate writes what each stage took beside what was predicted; decoding beside denoising is part of it") {
+  const TemporaryFolder folder;
+  const ProgramResult result = run_longtake({"generate", "-m", "demo", "-p", "a red circle moves up over grass", "-o", folder / "x.mp4", "--seed", "1",
+                                             "--steps", "4", "--chunk", "1", "--set", "sampling.ar_step=2", "--decode-latents", "1", "--policy", "causal",
+                                             "--size", "320x320", "--frames", "33", "--device", "cpu", "--json-log", folder / "log"});
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  CHECK_THAT(result.out, ContainsSubstring("were predicted)"));
+  const auto memory = done_event(folder / "log").at("memory");
+  INFO(memory.dump(1));
+  double predicted = 0, peak = 0;
+  for (const char* stage : {"text encoding", "loading", "denoising", "decoding"}) {
+    predicted = std::max(predicted, memory.at(stage).at("predicted_bytes").get<double>());
+    peak = std::max(peak, memory.at(stage).at("peak_bytes").get<double>());
+  }
+  if (peak == 0) LONGTAKE_SKIP("this system does not tell a process's peak memory");
+  CHECK(predicted == Approx(peak).epsilon(0.15));
+}
+
+TEST_CASE("a run that does not fit ends before anything is loaded; a larger budget runs it, fewer latents a push settle what is left open") {
+  const TemporaryFolder folder;
+  const ProgramResult refused = run_longtake(quick_generate(folder / "x.mp4", {"--memory-budget", "400MB", "--size", "512x512"}));
+  INFO(refused.err);
+  CHECK(refused.status == 4);
+  CHECK_THAT(refused.err, ContainsSubstring("is expected to need") && ContainsSubstring("left of --memory-budget") && ContainsSubstring("--size"));
+  CHECK_FALSE(std::filesystem::exists(folder / "x.mp4"));
+  CHECK_FALSE(std::filesystem::exists(folder / "x.mp4.run"));
+  CHECK(run_longtake(quick_generate(folder / "x.mp4", {"--memory-budget", "1TB"})).status == 0);
+  const ProgramResult planned = run_longtake(quick_generate(folder / "x.mp4", {"--dry-run", "--memory-budget", "400MB", "--size", "512x512"}));
+  CHECK(planned.status == 0);
+  CHECK_THAT(planned.out, ContainsSubstring("peak memory:") && ContainsSubstring("is expected to need"));
+}
+
+TEST_CASE("weights are not offloaded from a CPU, and the message says why") {
+  const TemporaryFolder folder;
+  const ProgramResult result = run_longtake(quick_generate(folder / "x.mp4", {"--offload", "--device", "cpu"}));
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
+}

@@ -1,0 +1,152 @@
+// What a run needs, what there is, and what would make it fit.
+#include "runtime/memory_check.h"
+
+#include <fstream>
+
+#include "base/error.h"
+#include "runtime/engine.h"
+#include "runtime/memory_plan.h"
+#include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
+
+using namespace longtake;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+namespace {
+
+GenerateOptions large_options(const std::vector<std::pair<std::string, std::string>>& more = {}) {
+  OptionSet options;
+  options.apply_recipe(resolve_model("skyreels-v2-df-1.3b-540p", default_search()).recipe.defaults);
+  options.set({"model", "skyreels-v2-df-1.3b-540p", "test"}, SourceLevel::flag);
+  options.set({"prompt", "a boat", "test"}, SourceLevel::flag);
+  for (const auto& [key, value] : more) options.set({key, value, "test"}, SourceLevel::flag);
+  return options.values();
+}
+
+PlanInput planned(const GenerateOptions& o, const at::Device& device = at::kCUDA) {
+  const ResolvedModel model = resolve_model(o.model, default_search());
+  PlanInput input = plan_model(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload}, o.fps, true);
+  input.form.fused = device.is_cuda();  // as a build with kernels has it
+  plan_request(input, make_request(o));
+  return input;
+}
+
+void write(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path) << text;
+}
+
+}  // namespace
+
+// Measured on an H100 by `longtake bench generate --random-weights` (docs/performance.md).
+TEST_CASE("the plan comes within 15 % of what an H100 measured") {
+  const std::vector<std::pair<std::string, std::string>> fixed{{"plan", LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json"}};
+  auto in_fp8 = fixed;
+  in_fp8.push_back({"run.precision", "fp8"});
+  const MemoryPlan bf16 = plan_memory(planned(large_options(fixed))), fp8 = plan_memory(planned(large_options(in_fp8)));
+  INFO(memory_table(bf16) << memory_table(fp8));
+  CHECK(bf16.denoise.total() == Approx(25.2e9).epsilon(0.15));
+  CHECK(fp8.denoise.total() == Approx(15.9e9).epsilon(0.15));
+  CHECK(fp8.decode.total() == Approx(19.9e9).epsilon(0.15));
+  CHECK(bf16.denoise.kv == Approx(18.8e9).epsilon(0.03));
+  CHECK(fp8.denoise.kv == Approx(10.0e9).epsilon(0.03));
+}
+
+TEST_CASE("every remedy lowers the peak it names") {
+  // Chunk by chunk: with more of them at work at once there is nothing finished that --kv could forget.
+  const std::pair<std::string, std::string> causal{"policy", "causal"}, one_by_one{"sampling.ar_step", "50"};
+  const GenerateOptions o = large_options({causal, one_by_one});
+  const PlanInput input = planned(o);
+  const double peak = plan_memory(input).peak(), room = 12e9;
+  const auto remedies = memory_remedies(o, input, room);
+  REQUIRE(remedies.size() >= 4);
+  for (const MemoryRemedy& remedy : remedies) {
+    INFO(remedy.flags);
+    CHECK(remedy.peak < peak);
+  }
+  const auto named = [&](const std::string& flag) {
+    return std::any_of(remedies.begin(), remedies.end(), [&](const MemoryRemedy& r) { return r.flags == flag; });
+  };
+  CHECK((named("--precision fp8") && named("--kv stream:2") && named("--offload")));
+  // The flags do what is said of them.
+  for (const auto& [flag, key, value] : std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"--precision fp8", "run.precision", "fp8"}, {"--kv stream:2", "sampling.kv", "stream:2"}, {"--offload", "run.offload", "true"}}) {
+    PlanInput changed = planned(large_options({causal, one_by_one, {key, value}}));
+    changed.settings.decode_latents = choose_decoding(o, changed, room).latents;
+    const auto found = std::find_if(remedies.begin(), remedies.end(), [&, name = flag](const MemoryRemedy& r) { return r.flags == name; });
+    CHECK(plan_memory(changed).peak() == Approx(found->peak));
+  }
+}
+
+TEST_CASE("a run that does not fit is refused with what it needs, what there is and what would help") {
+  const GenerateOptions o = large_options({{"policy", "causal"}});
+  const PlanInput input = planned(o);
+  CHECK_NOTHROW(check_memory(o, input, {1e12, "free"}));
+  for (const double room : {24e9, 12e9, 3e9}) {
+    try {
+      check_memory(o, input, {room, "free on cuda:0"});
+      FAIL("expected an error");
+    } catch (const Error& error) {
+      CHECK(error.code() == ExitCode::no_memory);
+      CHECK_THAT(error.what(), ContainsSubstring("free on cuda:0") && ContainsSubstring("while denoising") &&
+                                   ContainsSubstring("--memory-budget"));
+      if (room > 20e9) CHECK_THAT(error.what(), ContainsSubstring("it fits with") && ContainsSubstring("--precision fp8 ("));
+    }
+  }
+}
+
+TEST_CASE("where memory is short a run decodes behind its windows, and then fewer latents at once") {
+  GenerateOptions o = large_options({{"policy", "causal"}, {"sampling.ar_step", "50"}});
+  PlanInput input = planned(o);
+  input.settings.decode_ahead = true;
+  const auto peak = [&](int latents, bool ahead) {
+    PlanInput other = input;
+    other.settings.decode_latents = latents, other.settings.decode_ahead = ahead;
+    return plan_memory(other).peak();
+  };
+  const auto chosen = [&](double room) {
+    const DecodeChoice choice = choose_decoding(o, input, room);
+    return std::pair(choice.latents, choice.ahead);
+  };
+  CHECK(peak(5, true) > peak(5, false));
+  CHECK(chosen(peak(5, true)) == std::pair(5, true));
+  CHECK(chosen(peak(5, true) - 1) == std::pair(5, false));
+  input.settings.denoise.kv = choose_kv("stream:1", AttentionScheme::causal);  // now decoding is what takes most
+  REQUIRE(peak(2, false) < peak(3, false));
+  CHECK(chosen(peak(3, false) - 1) == std::pair(2, false));
+  CHECK(chosen(1) == std::pair(1, false));
+  o.decode_latents = 3;
+  CHECK(chosen(1) == std::pair(3, false));
+}
+
+TEST_CASE("offloading leaves two blocks on the device") {
+  const PlanInput plain = planned(large_options()), offloaded = planned(large_options({{"run.offload", "true"}}));
+  const MemoryPlan a = plan_memory(plain), b = plan_memory(offloaded);
+  const double block = skyreels::block_bytes(plain.config, plain.form, 0);
+  CHECK(b.host == Approx(30 * block));
+  CHECK(a.denoise.weights - b.denoise.weights == Approx(28 * block));
+  CHECK(b.load.total() < a.load.total());
+}
+
+TEST_CASE("what may be taken is the least that the system and its control groups leave") {
+  const TemporaryFolder folder;
+  const std::string root = folder.path().string(), meminfo = "MemTotal: 100 kB\nMemFree: 3 kB\nMemAvailable:   80 kB\n";
+  CHECK(available_memory(meminfo, "", root) == 80 * 1024);
+  CHECK_FALSE(available_memory("", "", root));
+  write(folder.path() / "a" / "memory.max", "50000\n");
+  write(folder.path() / "a" / "memory.current", "30000\n");
+  write(folder.path() / "a" / "memory.stat", "anon 5\ninactive_file 4000\n");
+  write(folder.path() / "a" / "b" / "memory.max", "max\n");
+  write(folder.path() / "a" / "b" / "memory.current", "30000\n");
+  CHECK(available_memory(meminfo, "0::/a/b\n", root) == 24000);
+  CHECK(available_memory(meminfo, "0::/elsewhere\n", root) == 80 * 1024);
+  write(folder.path() / "memory" / "memory.limit_in_bytes", "20000\n");
+  write(folder.path() / "memory" / "memory.usage_in_bytes", "15000\n");
+  CHECK(available_memory(meminfo, "4:cpu,memory:/gone\n", root) == 5000);
+  CHECK(available_memory(meminfo, "2:cpu:/gone\n", root) == 80 * 1024);
+  write(folder.path() / "memory" / "memory.usage_in_bytes", "25000\n");
+  CHECK(available_memory(meminfo, "4:memory:/\n", root) == 0);
+  for (const std::string hostile : {"0::/../../../../..", ":", "::", "0::", "x:y", "4:memory", std::string(100000, ':').c_str()})
+    CHECK_NOTHROW(available_memory(meminfo, hostile, root));
+}
