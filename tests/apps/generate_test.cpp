@@ -90,6 +90,8 @@ TEST_CASE("every option changes what it says it changes") {
       "conditioning.video", "conditioning.add", "conditioning.context", "conditioning.only_new",  // extend_test.cpp
       "video.fps", "video.crf", "video.preset",         // below: the encoded file
       "sampling.overlap", "sampling.addnoise", "sampling.history",  // below: need a second window
+      "sampling.in_flight", "sampling.key_chunks", "sampling.clean_key_chunks", "sampling.prev_guidance",
+      "sampling.special_tokens",                          // tests/runtime/magi_engine_test.cpp
       "run.precision",                                    // errors_test.cpp here, quant tests on a GPU
       "run.device", "run.threads", "run.decode_latents",  // must not change the video; below
       "run.resume", "run.overwrite_run", "run.keep_run", "run.checkpoint_budget", "run.preview",  // resume_test.cpp

@@ -100,6 +100,19 @@ TEST_CASE("MAGI-1: what the configuration says is what runs") {
   CHECK_FALSE(at::equal(guided.latents, run(folder).latents));
 }
 
+TEST_CASE("MAGI-1: each of its options changes the video") {
+  const MagiFolder folder(/*distilled=*/false);
+  const ResolvedModel model = opened(folder);
+  MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
+  const auto latents = [&](const std::string& set) { return run(engine, request_of(model, {"video.frames=32", set})).latents; };
+  const at::Tensor usual = latents("sampling.in_flight=4");
+  for (const char* set : {"sampling.in_flight=2", "sampling.key_chunks=2", "sampling.clean_key_chunks=2", "sampling.prev_guidance=2",
+                          "sampling.special_tokens=high_quality", "sampling.guidance=3", "sampling.steps=12"}) {
+    INFO(set);
+    CHECK_FALSE(at::equal(latents(set), usual));
+  }
+}
+
 TEST_CASE("MAGI-1: policies decide, and parity is of one program") {
   const MagiFolder folder(/*distilled=*/true);
   const ResolvedModel model = opened(folder);
