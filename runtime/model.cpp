@@ -129,15 +129,4 @@ std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, i
   return [embedder, fps_index](double timestep) { return embedder.step(timestep, fps_index); };
 }
 
-double parameters_in(const std::filesystem::path& path) {
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  double total = 0;
-  for (const std::string& name : checkpoint.names()) {
-    double elements = 1;
-    for (int64_t size : checkpoint.info(name).shape) elements *= static_cast<double>(size);
-    total += elements;
-  }
-  return total;
-}
-
 }  // namespace longtake

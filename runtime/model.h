@@ -53,6 +53,5 @@ skyreels::TransformerConfig transformer_config(const Recipe& recipe);
 VaeSizes vae_sizes(const Recipe& recipe);
 // The conditioning vector of a timestep, from the few tensors that make it; float32 on the CPU.
 std::function<at::Tensor(double)> load_step_embedding(const ModelFiles& files, int fps_index);
-double parameters_in(const std::filesystem::path& checkpoint);
 
 }  // namespace longtake
