@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 folder=${1:-comparison}
 shift || true
 scripts/build.sh cpu longtake
-echo "compare_demo: 9 policies on 4 prompts, several minutes on two cores" >&2
+echo "compare_demo: every policy on 4 prompts, a few minutes on two cores" >&2
 build/cpu/apps/longtake compare -m demo -o "$folder" --frames 49 --steps 30 --side-by-side all \
   --prompts scripts/compare_demo_prompts.txt \
-  --policies "none; causal; motioncache:slow; motioncache:fast; motioncache:slow,threshold=0.3; motioncache:slow,floor=1,vote=off,min_ratio=0; motioncache:slow@ar_step=0; causal@steps=15; driftcache" \
+  --policies "none; causal; causal@steps=15; teacache; teacache:base=causal,threshold=0.07; flowcache; flowcache:fast; motioncache; motioncache:slow; motioncache:fast; motioncache:slow@ar_step=0; predict:fast; driftcache; causal@kv=stream:1" \
   "$@"
 echo "compare_demo: open $folder/report.html in a browser" >&2
