@@ -6,7 +6,7 @@
 # New inputs are kept in build/fuzz/corpus/TARGET and taken up by the next run. Build with cmake --preset fuzz first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?name a target: batch image pickle plan recipe run safetensors state text vbench video}
+target=${1:?name a target: batch image npz pickle plan recipe run safetensors state text vbench video}
 program=build/fuzz/tests/fuzz/fuzz_$target
 [ -x "$program" ] || { echo "fuzz: $program is not built" >&2; exit 3; }
 found=build/fuzz/corpus/$target
