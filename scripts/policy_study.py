@@ -27,6 +27,7 @@ def variants(policy):
 STUDIES = {
     "policies": ([REUSE, "flowcache:threshold=0.1", "teacache:base=causal,threshold=0.07", PREDICT, PREDICT + ",phase1=1000", "driftcache"],
                  "cost closeness following", {}),
+    "few_steps": ([REUSE, "motioncache"], "cost closeness following", {"--steps": "30"}),
     "variants": (variants(REUSE) + variants(PREDICT), "cost closeness following", {}),
     "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05")],
            "cost pooled following", {"--steps": "30"}),
