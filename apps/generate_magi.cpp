@@ -23,12 +23,15 @@ namespace longtake {
 namespace {
 
 // Reads the run's inputs; what they decide about the options is set there.
-RunInputs read_inputs(OptionSet& options) {
+RunInputs read_inputs(OptionSet& options, const ContextRule& rule) {
   GenerateOptions o = options.values();
-  if (o.context % temporal_stride != 0)
-    fail_usage("conditioning.context must be a multiple of {} frames for MAGI-1, found {}; use {}", temporal_stride, o.context,
-               (o.context / temporal_stride + 1) * temporal_stride);
-  RunInputs inputs(o, kMagiContext);
+  if (const int64_t behind = o.context - rule.rest; o.context != 0 && behind % temporal_stride != 0)
+    fail_usage("conditioning.context must be {}a multiple of {} frames for this model, found {}; use {}",
+               rule.rest == 0 ? "" : fmt::format("{} more than ", rule.rest), temporal_stride, o.context,
+               (behind / temporal_stride + 1) * temporal_stride + rule.rest);
+  RunInputs inputs(o, rule);
+  if (!o.video.empty() && o.context < temporal_stride)
+    fail_usage("this model goes on from {} frames of a video or more, and there is a context of {}", temporal_stride + rule.rest, o.context);
   if (o.context != options.values().context)
     options.set({"conditioning.context", fmt::format("{}", o.context), "as long as the video allows"}, SourceLevel::flag);
   return inputs;
@@ -116,7 +119,7 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   check_extends(o, extends);
   validate_run(o);
   check_length(options);
-  const RunInputs inputs = read_inputs(options);
+  const RunInputs inputs = read_inputs(options, magi_context(model.recipe));
   draw_seed(options);
   std::string note;
   MagiRequest request = make_magi_request(model.recipe, o, &note);

@@ -9,6 +9,7 @@
 
 #include "runtime/generate.h"
 #include "runtime/options.h"
+#include "runtime/recipe.h"
 
 namespace longtake {
 
@@ -21,7 +22,7 @@ struct ContextRule {
   int64_t rest;
 };
 ContextRule skyreels_context(const GenerateOptions& options);
-inline constexpr ContextRule kMagiContext{32, 0};  // the reference's number
+ContextRule magi_context(const Recipe& recipe);
 
 class RunInputs {
  public:

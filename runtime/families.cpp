@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
@@ -97,10 +98,16 @@ void check_recipe_family(const Recipe& recipe, const std::string& origin) {
   for (const OptionAssignment& value : recipe.defaults)
     if (const std::string why = without_effect(recipe, value.key); !why.empty())
       fail_usage("{}: {} has no effect on this model: {}", value.where, value.key, why);
-  for (const FileLayout& layout : recipe.layouts)
-    if (layout.special_tokens.empty() == is_magi(recipe))
-      fail_usage("{}: layout {} {}", origin, layout.name,
-                 is_magi(recipe) ? "does not say where the special_tokens are" : "has special_tokens, which only models of magi-1 have");
+  const bool rows_wanted = is_magi(recipe) && std::none_of(recipe.defaults.begin(), recipe.defaults.end(), [](const OptionAssignment& value) {
+    return value.key == "sampling.special_tokens" && value.value == "none";
+  });
+  for (const FileLayout& layout : recipe.layouts) {
+    if (!layout.special_tokens.empty() && !is_magi(recipe))
+      fail_usage("{}: layout {} has special_tokens, which only models of magi-1 have", origin, layout.name);
+    if (layout.special_tokens.empty() && rows_wanted)
+      fail_usage("{}: layout {} does not say where the special_tokens are; a model without them has sampling.special_tokens: none", origin,
+                 layout.name);
+  }
 }
 
 void require_skyreels(const Recipe& recipe, const std::string& verb) {

@@ -3,7 +3,6 @@
 #include <chrono>
 
 #include "base/error.h"
-#include "models/magi_vae/tiled.h"
 #include "runtime/magi_policies.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_texts.h"
@@ -22,19 +21,21 @@ struct Stopped {};
 // One run: the loop's rows on one side, the VAE on the other.
 class MagiRun {
  public:
-  MagiRun(const MagiRequest& request, const MagiHooks& hooks, const MagiVae& vae, const at::Device& device)
-      : request_(request), hooks_(hooks), vae_(vae), device_(device), settings_(request.settings()), tiling_(MagiTiling::of(vae.config())),
+  MagiRun(const MagiRequest& request, const MagiHooks& hooks, const MagiCodec& codec, const at::Device& device)
+      : request_(request), hooks_(hooks), codec_(codec), device_(device), settings_(request.settings()),
         queue_(request.decode_ahead ? kDecodeQueue : 0) {}
 
   RunStats denoise(const magi::Transformer& transformer, const at::Tensor& caption, const magi::SpecialTokens& tokens) {
     const magi::RunConfig& run = request_.config.run;
-    const int64_t patch = vae_.config().patch_size;
+    const int64_t patch = codec_.patch();
     const magi::VideoTexts texts(transformer, {caption}, {}, tokens, request_.special_tokens, settings_.size);
     const magi::MagiBackbone backbone(transformer, texts.branches(), texts.none(),
                                       magi::video_geometry(settings_.size, run.height / patch, run.width / patch));
     const std::unique_ptr<CachePolicy> policy = make_latent_policy(request_.policy);
     PhiloxNoise noise(request_.seed);
     const at::Tensor prefix = encode_given();
+    // A picture is shown, a video's frames are not.
+    decoder_ = codec_.decoder(settings_.size.prefix_frames > 1 ? prefix : at::Tensor());
     DenoiseHooks hooks = hooks_.denoise;
     hooks.on_row_end = [&](const RowEnd& end) { row_ended(end); };
     if (hooks_.on_start) hooks_.on_start();
@@ -54,7 +55,7 @@ class MagiRun {
   at::Tensor encode_given() {
     if (!request_.given.defined()) return {};
     const Stopwatch watch(stats_.encode_seconds);
-    return encode_tiled(vae_, request_.given.unsqueeze(0), tiling_).squeeze(0);
+    return codec_.encode(request_.given);
   }
 
   void row_ended(const RowEnd& end) {
@@ -77,7 +78,7 @@ class MagiRun {
 
   void decode(const at::Tensor& latents) {
     const Stopwatch watch(decode_seconds_);
-    const at::Tensor frames = decode_tiled(vae_, latents.unsqueeze(0), tiling_).squeeze(0);
+    const at::Tensor frames = decoder_->decode(latents);
     if (hooks_.on_frames) hooks_.on_frames(frames);
   }
 
@@ -90,10 +91,10 @@ class MagiRun {
 
   const MagiRequest& request_;
   const MagiHooks& hooks_;
-  const MagiVae& vae_;
+  const MagiCodec& codec_;
   const at::Device device_;
   const magi::VideoSettings settings_;
-  const MagiTiling tiling_;
+  std::unique_ptr<MagiDecoder> decoder_;
   RunStats stats_;
   int finished_ = 0;
   double decode_seconds_ = 0;
@@ -106,9 +107,10 @@ class MagiRun {
 
 int MagiRequest::prefix_frames() const {
   if (!given.defined()) return 0;
-  const int64_t frames = given.size(1), step = config.run.temporal_downsample;
-  LONGTAKE_CHECK(frames == 1 || frames % step == 0, "expected one given frame or a multiple of {}, found {}", step, frames);
-  return static_cast<int>(frames == 1 ? 1 : frames / step);
+  const int64_t frames = given.size(1), step = config.run.temporal_downsample, missing = config.run.missing_frames;
+  LONGTAKE_CHECK(frames == 1 || (frames + missing) % step == 0, "expected one given frame or {} less than a multiple of {}, found {}", missing,
+                 step, frames);
+  return static_cast<int>(frames == 1 ? 1 : (frames + missing) / step);
 }
 
 magi::VideoSettings MagiRequest::settings() const {
@@ -121,7 +123,8 @@ int MagiRequest::frames() const {
   const magi::VideoSize size = settings().size;
   int64_t latents = 0;
   for (int chunk = size.first; chunk < size.chunks; ++chunk) latents += size.emitted(chunk).end - size.emitted(chunk).begin;
-  return static_cast<int>(latents) * config.run.temporal_downsample;
+  const bool from_the_start = size.emitted(size.first).begin == 0;
+  return static_cast<int>(latents) * config.run.temporal_downsample - (from_the_start ? config.run.missing_frames : 0);
 }
 
 MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, std::string* note) {
@@ -130,6 +133,8 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   request.seed = o.seed.value_or(0);
   request.config = magi_config(recipe, o, note);
   request.special_tokens = magi_text_settings(o.special_tokens);
+  if (o.special_tokens != "none" && !has_special_rows(recipe))
+    fail_usage("{} has no special rows; leave out --special-tokens", recipe.name);
   if (o.parity == "skyreels-ref") fail_usage("--parity skyreels-ref repeats SkyReels-V2's program; for MAGI-1 there is motioncache-ref");
   request.policy = choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent);
   request.settings();  // refuses a policy that the model cannot run
@@ -160,14 +165,14 @@ const MagiCaption& MagiEngine::caption(const std::string& text) const {
 void MagiEngine::load() {
   if (transformer_) return;
   special_tokens_ = random_seed_ ? random_special_tokens(model_.recipe, *random_seed_) : load_special_tokens(model_);
-  vae_.emplace(random_seed_ ? random_magi_vae(model_.recipe, target_, *random_seed_) : load_magi_vae(model_.require_files(), target_));
+  codec_ = random_seed_ ? random_magi_codec(model_.recipe, target_, *random_seed_) : load_magi_codec(model_, target_);
   transformer_.emplace(random_seed_ ? random_magi_transformer(model_.recipe, target_, *random_seed_)
                                     : load_magi_transformer(model_, target_, quantised_as_));
 }
 
 RunStats MagiEngine::run(const MagiRequest& request, const MagiHooks& hooks) {
   load();
-  return MagiRun(request, hooks, *vae_, target_.device).denoise(*transformer_, caption(request.prompt).rows, *special_tokens_);
+  return MagiRun(request, hooks, *codec_, target_.device).denoise(*transformer_, caption(request.prompt).rows, *special_tokens_);
 }
 
 }  // namespace longtake

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/denoise_hooks.h"
+#include "runtime/magi_codec.h"
 #include "runtime/magi_denoise.h"
 #include "runtime/magi_model.h"
 #include "runtime/policies.h"
@@ -23,7 +24,7 @@ struct MagiRequest {
   magi::Config config;               // magi_recipe.h
   magi::TextSettings special_tokens;
   PolicyChoice policy;  // of the latent family
-  // [3, n, H, W] in [-1, 1]: a picture (n = 1), or the end of a video, whose multiple of 4 frames the run goes on from; undefined for
+  // [3, n, H, W] in [-1, 1]: a picture (n = 1), or the end of a video, 4k frames (4k + 1 with Wan's VAE); undefined for
   // none. A picture is shown, a video's frames are not.
   at::Tensor given;
   // Decode finished chunks in a thread of its own while later ones denoise: the same bits, sooner. Off, all are decoded when denoising
@@ -74,7 +75,7 @@ class MagiEngine {
   std::map<std::string, MagiCaption> captions_;
   std::optional<magi::SpecialTokens> special_tokens_;
   std::optional<magi::Transformer> transformer_;
-  std::optional<MagiVae> vae_;
+  std::unique_ptr<MagiCodec> codec_;
 };
 
 }  // namespace longtake

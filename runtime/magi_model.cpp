@@ -47,6 +47,7 @@ MagiVae load_magi_vae(const ModelFiles& files, const ModelTarget& target) {
 }
 
 magi::SpecialTokens load_special_tokens(const ResolvedModel& model) {
+  if (!has_special_rows(model.recipe)) return {};
   return magi::SpecialTokens::read(model.require_files().special_tokens, model.recipe.architecture.text_dim);
 }
 
@@ -57,7 +58,7 @@ std::vector<MagiCaption> encode_captions(const ResolvedModel& model, const std::
   Checkpoint checkpoint = Checkpoint::open(files.text_encoder);
   auto translate = umt5_translator(checkpoint);
   CheckpointSource source(std::move(checkpoint), std::move(translate), device, at::kFloat);
-  const Umt5Encoder encoder(source, PositionBias::shared);
+  const Umt5Encoder encoder(source, a.umt5 ? PositionBias::per_layer : PositionBias::shared);
   if (encoder.sizes().dim != a.text_dim)
     fail_file("{}: is a text encoder of width {}, expected {}; give T5 v1.1 XXL's for the published models", files.text_encoder.string(),
               encoder.sizes().dim, a.text_dim);

@@ -22,6 +22,7 @@ magi::QuantisedAs quantised_as(const Recipe& recipe, const ModelTarget& target, 
 magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs quantised_as);
 // In the target's dtype: the reference runs it in bfloat16, and it is two large transformers.
 MagiVae load_magi_vae(const ModelFiles& files, const ModelTarget& target);
+// Empty where the model has none.
 magi::SpecialTokens load_special_tokens(const ResolvedModel& model);
 
 struct MagiCaption {

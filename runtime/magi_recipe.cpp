@@ -47,11 +47,12 @@ std::string key_chunks_text(const std::vector<int>& chunks) {
 }
 
 // The frames that are to be generated behind the given ones, by which the reference counts (num_frames): they end a chunk. A picture is
-// the first of the frames asked for; of a video's end only what follows it counts.
-int frames_of_run(const GenerateOptions& o, std::string* note) {
+// the first of the frames asked for; of a video's end only what follows it counts. All is counted in fours: `missing` frames more than a
+// video has whose first latent frame is one frame alone.
+int frames_of_run(const GenerateOptions& o, int missing, std::string* note) {
   const int chunk = o.chunk * kTemporalStride;
-  const int given = !o.image.empty() ? kTemporalStride : o.video.empty() ? 0 : o.context;
-  const int unshown = o.video.empty() ? 0 : given;
+  const int given = !o.image.empty() ? kTemporalStride : o.video.empty() ? 0 : o.context + missing;
+  const int unshown = o.video.empty() ? missing : given;
   if (note != nullptr) note->clear();
   if (o.duration > 0 || o.add > 0) {
     const double seconds = o.duration > 0 ? o.duration : o.add, wanted = seconds * o.fps;
@@ -62,10 +63,12 @@ int frames_of_run(const GenerateOptions& o, std::string* note) {
                           chunk);
     return chunks * chunk - given;
   }
-  if (o.frames % chunk != 0)
-    fail_usage("video.frames must be a multiple of {}, the frames of a chunk, found {}; use {}{}", chunk, o.frames,
-               o.frames < chunk ? "" : fmt::format("{} or ", o.frames / chunk * chunk), (o.frames / chunk + 1) * chunk);
-  return o.frames - given;
+  const int whole = o.frames + missing;
+  if (whole % chunk != 0)
+    fail_usage("video.frames must be {}a multiple of {}, the frames of a chunk, found {}; use {}{}",
+               missing == 0 ? "" : fmt::format("{} less than ", missing), chunk, o.frames,
+               whole < chunk ? "" : fmt::format("{} or ", whole / chunk * chunk - missing), (whole / chunk + 1) * chunk - missing);
+  return whole - given;
 }
 
 // The time up to which the configuration guides, its scales being constant there and those of no guidance behind.
@@ -157,6 +160,14 @@ magi::ModelConfig magi_sizes(const Recipe& recipe) {
   return c;
 }
 
+bool has_wan_vae(const Recipe& recipe) { return !recipe.architecture.vae_stages.empty(); }
+
+int magi_missing_frames(const Recipe& recipe) { return has_wan_vae(recipe) ? kTemporalStride - 1 : 0; }
+
+bool has_special_rows(const Recipe& recipe) {
+  return std::any_of(recipe.layouts.begin(), recipe.layouts.end(), [](const FileLayout& layout) { return !layout.special_tokens.empty(); });
+}
+
 MagiVaeConfig magi_vae_config(const Recipe& recipe) {
   const Architecture& a = recipe.architecture;
   MagiVaeConfig c;
@@ -186,7 +197,8 @@ magi::Config magi_config(const Recipe& recipe, const GenerateOptions& o, std::st
   r.height = o.size.height, r.width = o.size.width, r.fps = o.fps;
   r.steps = o.steps, r.window = o.in_flight, r.chunk_frames = o.chunk;
   r.scale_factor = kMagiScaleFactor, r.temporal_downsample = kTemporalStride;
-  r.frames = frames_of_run(o, note);
+  r.missing_frames = magi_missing_frames(recipe);
+  r.frames = frames_of_run(o, r.missing_frames, note);
   const int parts = std::max<int>(1, static_cast<int>(r.key_chunks.size()));
   if (r.steps % r.window != 0 || r.steps % parts != 0)
     fail_usage("sampling.steps must be a multiple of sampling.in_flight ({}) and of the {} values of sampling.key_chunks, found {}", r.window,

@@ -22,6 +22,12 @@ Recipe magi_recipe(const magi::Config& config, const std::string& name, const st
 
 // Errors: bad_file where the recipe does not give the sizes, or they contradict each other.
 magi::ModelConfig magi_sizes(const Recipe& recipe);
+// Whether the VAE is Wan 2.1's: the recipe gives its stages.
+bool has_wan_vae(const Recipe& recipe);
+// RunConfig::missing_frames.
+int magi_missing_frames(const Recipe& recipe);
+// Whether there are special rows to put in front of captions.
+bool has_special_rows(const Recipe& recipe);
 MagiVaeConfig magi_vae_config(const Recipe& recipe);
 
 // What a run of these options is, in the reference's terms; a duration becomes whole chunks, and `note` says what was rounded. Where a

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "models/magi/backbone.h"
-#include "models/magi_vae/cost.h"
+#include "runtime/magi_codec.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_step.h"
 #include "runtime/progress.h"
@@ -56,11 +56,8 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, i
                              static_cast<double>(m.dim * (4 * 4 + 5 * value_bytes) + m.ffn_dim * (m.gated_mlp ? 3 : 2) * value_bytes);
   out += fmt::format("memory: text encoder {}, then transformer {}, VAE {}, K/V of {} chunks {}, activations {}\n", format_bytes(text),
                      format_bytes(weights), format_bytes(vae), work.kept_chunks, format_bytes(kv), format_bytes(activations));
-  if (a.vae_dim > 0) {
-    const MagiVaeConfig config = magi_vae_config(recipe);
-    const double flops = magi_vae_decode_flops(config, MagiTiling::of(config), run.height, run.width, request.frames());
+  if (const double flops = magi_codec_flops(recipe, run.height, run.width, request.frames()); flops > 0)
     out += fmt::format("VAE decode: {}\n", format_flops(flops));
-  }
   return out;
 }
 

@@ -123,6 +123,7 @@ Architecture read_architecture(const YamlEntry& entry, const std::string& origin
   const std::map<std::string, bool Architecture::*> flags = {{"fps_embedding", &Architecture::fps_embedding},
                                                              {"gated_mlp", &Architecture::gated_mlp},
                                                              {"doubled_latents", &Architecture::doubled_latents},
+                                                             {"umt5", &Architecture::umt5},
                                                              {"distilled", &Architecture::distilled},
                                                              {"fp8", &Architecture::fp8}};
   const std::map<std::string, double Architecture::*> numbers = {{"latent_scale", &Architecture::latent_scale},

@@ -3,7 +3,7 @@
 // A recipe is configs/NAME.yaml:
 //   description: one line
 //   folders: [names of model folders, best first]
-//   layouts: {NAME: {transformer, vae, text_encoder, tokenizer}}      paths below the model folder; MAGI-1 also: special_tokens
+//   layouts: {NAME: {transformer, vae, text_encoder, tokenizer}}      paths from the model folder; MAGI-1 also: special_tokens
 //   architecture: {family, dim, ffn, heads, layers, ...}             for dry runs without weights; models read their
 //   tensors defaults: options as in any options file, those that a recipe may set
 //
@@ -30,7 +30,9 @@ struct Architecture {
   // Of skyreels-v2.
   bool fps_embedding = false;
   std::string distance;  // polynomial | linear: how step changes become MotionCache's distances; empty: polynomial
-  std::vector<int64_t> vae_stages;  // channels of the VAE's four stages, the one at full resolution first; empty: unknown
+
+  // Of Wan's VAE, which skyreels-v2 has, and magi-1 where they are given.
+  std::vector<int64_t> vae_stages;  // channels of its four stages, the one at full resolution first; empty: unknown
   int64_t vae_blocks = 0;           // residual blocks of an encoder stage
 
   // Of magi-1 (magi_recipe.h).
@@ -38,6 +40,7 @@ struct Architecture {
   bool gated_mlp = false;        // SwiGLU, else GELU
   bool doubled_latents = false;  // latents go in twice
   double latent_scale = 1;       // latents * this go in, velocities / this come out
+  bool umt5 = false;             // the text encoder is UMT5, else T5 v1.1
   bool distilled = false, fp8 = false;
   double guided_until = 0;  // base models: time up to which there is guidance
 };
@@ -45,7 +48,7 @@ struct Architecture {
 // Paths of the parts relative to the model folder; a folder stands for all weight files in it.
 struct FileLayout {
   std::string name, transformer, vae, text_encoder, tokenizer;
-  std::string special_tokens{};  // of magi-1; empty in others
+  std::string special_tokens{};  // of magi-1 models that have special rows; empty in others
 };
 
 struct Recipe {
@@ -61,7 +64,7 @@ struct ModelFiles {
   std::filesystem::path folder;
   std::string layout;
   std::filesystem::path transformer, vae, text_encoder, tokenizer;
-  std::filesystem::path special_tokens{};  // empty where the family has none
+  std::filesystem::path special_tokens{};  // empty where the model has none
 };
 
 // Where to look, best first.

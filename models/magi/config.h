@@ -53,6 +53,8 @@ struct RunConfig {
   int chunk_frames = 0;         // chunk_width: latent frames
   double scale_factor = 0;      // latent = VAE mean * this
   int temporal_downsample = 0;  // pixel frames of one latent frame
+  // Frames that a video's first latent frame lacks; no field of the file: 0 in the published models, 3 where it is one frame alone.
+  int missing_frames = 0;
 };
 
 struct EngineConfig {

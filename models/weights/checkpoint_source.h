@@ -44,7 +44,8 @@ class CheckpointSource : public WeightSource {
 // Fresh float32 parameters for training. Each depends on the seed and its own name alone, not on the order of creation.
 // Rules by name and shape (original names):
 //   *.bias, head.head.weight, fps_projection.2.weight and the VAE attention's middle.1.proj.weight: 0, as the originals
-//   do
+//   do; so MAGI-1's final_linear.linear.weight and the gains that it stores less 1 (*layernorm.weight, *post_norm.weight)
+//   MAGI-1's rope.bands: 10000^(-i/n); its null caption: normal with standard deviation 1
 //   *.modulation: normal with standard deviation 1/sqrt(last size)
 //   *.gamma and 1-D *.weight (norm gains): 1
 //   token_embedding, fps_embedding and relative-position *.embedding.weight: normal with standard deviation 0.02

@@ -1,5 +1,8 @@
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/exp.h>
 
 #include <string_view>
 
@@ -17,7 +20,9 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
 void fill(at::Tensor& tensor, const std::string& name, const at::Generator& generator) {
   const auto sizes = tensor.sizes();
   if (name.ends_with(".bias") || name == "head.head.weight" ||
-      ends_with_any(name, {"fps_projection.2.weight", "middle.1.proj.weight"})) {
+      ends_with_any(name, {"fps_projection.2.weight", "middle.1.proj.weight", "final_linear.linear.weight"}) ||
+      // MAGI-1 stores these gains less 1.
+      ends_with_any(name, {"layernorm.weight", "layernorm_xattn.weight", "post_norm.weight"})) {
     tensor.fill_(0);
   } else if (ends_with_any(name, {".modulation"}) && tensor.dim() > 0) {
     tensor.normal_(0, 1 / std::sqrt(static_cast<double>(sizes.back())), generator);
@@ -26,6 +31,10 @@ void fill(at::Tensor& tensor, const std::string& name, const at::Generator& gene
   } else if (name.ends_with("pos_embedding.embedding.weight")) {
     // Nothing else tells a text encoder the order of words: biases as large as the scores, so that it counts from the start.
     tensor.normal_(0, 1, generator);
+  } else if (name == "rope.bands") {
+    tensor.copy_(at::exp(at::arange(sizes[0], at::kFloat) * (-std::log(10000.0) / static_cast<double>(sizes[0]))));
+  } else if (name == "y_embedder.null_caption_embedding") {
+    tensor.normal_(0, 1, generator);  // as large as a text encoder's rows
   } else if (ends_with_any(name, {"token_embedding.weight", "fps_embedding.weight"})) {
     tensor.normal_(0, 0.02, generator);
   } else if (name.ends_with(".attn.q.weight")) {

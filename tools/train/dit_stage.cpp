@@ -1,7 +1,5 @@
 #include "tools/train/dit_stage.h"
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -11,46 +9,14 @@
 #include "models/weights/safetensors.h"
 #include "tools/train/clock.h"
 #include "tools/train/dit_forward.h"
-#include "tools/train/moments.h"
+#include "tools/train/latent_pool.h"
 #include "tools/train/parameters.h"
-#include "tools/train/threads.h"
 #include "tools/train/tokenizer.h"
 
 namespace longtake::train {
 namespace {
 
 constexpr int kMostChunks = 5;
-
-// Whole clips, drawn and encoded once: windows take their first frames.
-struct LatentPool {
-  struct Part {
-    std::vector<demo::Scene> scenes;
-    at::Tensor latents;  // [clips, 16, 25, 16, 16] half precision, on the training device
-  };
-  std::map<demo::Start, Part> parts;
-
-  LatentPool(const DitOptions& options, const MomentEncoder& encoder) {
-    demo::Random random(options.seed + 4000);
-    for (const demo::Start start : {demo::Start::beginning, demo::Start::anywhere}) {
-      std::vector<demo::Clip> clips;
-      Part& part = parts[start];
-      for (int i = 0; i < options.pool; ++i) {
-        clips.emplace_back(demo::random_training_scene(random), start, random.next());
-        part.scenes.push_back(clips.back().scene());
-      }
-      constexpr int64_t frames = kMostChunks * kChunkFrames, edge = demo::kClipSize / 8;
-      const at::Tensor latents = at::empty({options.pool, kLatentChannels, frames, edge, edge}, at::kHalf);
-      // One latent frame at a time: whole clips are so large that the allocator would fetch and return their pages each time.
-      on_threads(options.draw_threads, options.pool, [&](int64_t i) {
-        for (int64_t f = 0; f < frames; ++f) {
-          const at::Tensor video = f == 0 ? clips[i].frames(0, 1) : clips[i].frames(static_cast<int>(4 * f - 3), 4);
-          latents[i].select(1, f).copy_(encoder.encode(video.unsqueeze(0), f == 0).squeeze(0).squeeze(1));
-        }
-      });
-      part.latents = latents.to(options.device);
-    }
-  }
-};
 
 struct Batch {
   at::Tensor clean, sigma, timesteps, weight;  // [B, 16, F, 16, 16], [B, 1, F, 1, 1], [B, F], [B, 1, F, 1, 1]
@@ -110,7 +76,7 @@ void train_dit(const DitOptions& options) {
   std::map<std::string, at::Tensor> moments;
   const Checkpoint file = Checkpoint::open(options.folder / "moments.safetensors");
   for (const std::string& name : file.names()) moments[name] = file.tensor(name);
-  const LatentPool pool(options, MomentEncoder(moments));
+  const LatentPool pool(MomentEncoder(moments), options.pool, kMostChunks * kChunkFrames, options.seed + 4000, options.device, options.draw_threads);
 
   const Umt5Sizes text_sizes = demo_text_sizes();
   const auto config = demo_transformer(options.dim, options.layers, text_sizes.dim);

@@ -12,6 +12,8 @@
 #include "runtime/device.h"
 #include "tools/train/dit_stage.h"
 #include "tools/train/export.h"
+#include "tools/train/magi_export.h"
+#include "tools/train/magi_stage.h"
 #include "tools/train/plot.h"
 #include "tools/train/sample.h"
 #include "tools/train/vae_stage.h"
@@ -27,10 +29,26 @@ constexpr const char* kUsage =
     "  dit        the transformer and the text encoder, after vae (--minutes 25 --dim 128 --layers 4 --batch 12 --rate 2e-3 --pool 1000\n"
     "             --one 0.5 --two 0.3 --five 0.2: shares of steps on windows of so many chunks; --bf16 0|1)\n"
     "  export     a model folder in the Diffusers layout (--model FOLDER --flow-shift 5)\n"
+    "  magi       a MAGI-1 transformer on a demo model's latents and texts (--demo FOLDER --minutes 7 --dim 256 --layers 4 --batch 12\n"
+    "             --rate 1.5e-3 --pool 500 --one 0.3 --two 0.3 --five 0.4: shares of steps on one chunk, two, and three to five; --bf16 0|1;\n"
+    "             --distilled 1: from the trained one a model with guidance built in, --guidance 4 --prev-guidance 1.5)\n"
+    "  export-magi  its model folder (--model FOLDER --demo FOLDER --distilled 0|1 --steps 32 --recipe FILE; --shared PATH: the way from the\n"
+    "             model folder to the parts of the demo model, which are copied otherwise)\n"
     "  plot       loss curves as SVG (--picture FILE)\n"
     "  sample     prompts of held-out scenes: scores where OpenCV is built in, PSNR and SSIM against the first policy (--model FOLDER\n"
-    "             --count 12 --policies \"drawn;vae;causal;motioncache:slow\" --steps 50 --shift 5 --guidance 6 --ar-step 5 --frames 97 --keep 0|1)\n"
+    "             --count 12 --policies \"drawn;vae;causal;motioncache:slow\" --steps 50 --shift 5 --guidance 6 --ar-step 5 --frames 97 --keep 0|1;\n"
+    "             of MAGI-1: --set \"sampling.steps=16;sampling.guidance=3\")\n"
     "all: --seed 1, --device cpu|cuda, --threads N, --cpu-time 0|1 (minutes are CPU time)\n";
+
+// "a;b" -> a, b.
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> out;
+  for (size_t begin = 0, end; begin < list.size(); begin = end + 1) {
+    end = std::min(list.find(';', begin), list.size());
+    out.push_back(list.substr(begin, end - begin));
+  }
+  return out;
+}
 
 // "--name value" pairs with defaults; an unknown name is an error.
 class Arguments {
@@ -133,6 +151,33 @@ int run(int argc, char** argv) {
     arguments.finish();
     if (options.model.empty()) fail_usage("--model FOLDER is missing\n{}", kUsage);
     export_model(options);
+  } else if (stage == "magi") {
+    MagiOptions options{.folder = folder, .demo = arguments.text("demo", ""), .cpu_time = cpu_time, .seed = seed, .device = device,
+                        .draw_threads = draw_threads};
+    options.distilled = arguments.number("distilled", 0) != 0;
+    options.minutes = arguments.number("minutes", options.minutes);
+    options.dim = static_cast<int64_t>(arguments.number("dim", static_cast<double>(options.dim)));
+    options.layers = static_cast<int64_t>(arguments.number("layers", static_cast<double>(options.layers)));
+    options.batch_chunks = static_cast<int>(arguments.number("batch", options.batch_chunks));
+    options.pool = static_cast<int>(arguments.number("pool", options.pool));
+    options.rate = arguments.number("rate", options.rate);
+    options.average = arguments.number("average", options.average);
+    options.drop_text = arguments.number("drop-text", options.drop_text);
+    options.guidance = arguments.number("guidance", options.guidance);
+    options.prev_guidance = arguments.number("prev-guidance", options.prev_guidance);
+    options.bfloat16 = arguments.number("bf16", 0) != 0;
+    options.mix = {arguments.number("one", options.mix[0]), arguments.number("two", options.mix[1]), arguments.number("five", options.mix[2])};
+    arguments.finish();
+    if (options.demo.empty()) fail_usage("--demo FOLDER is missing\n{}", kUsage);
+    train_magi(options);
+  } else if (stage == "export-magi") {
+    MagiExportOptions options{.folder = folder, .demo = arguments.text("demo", ""), .model = arguments.text("model", ""),
+                              .shared = arguments.text("shared", ""), .recipe = arguments.text("recipe", "")};
+    options.distilled = arguments.number("distilled", 0) != 0;
+    options.steps = static_cast<int>(arguments.number("steps", options.steps));
+    arguments.finish();
+    if (options.model.empty() || (options.demo.empty() && options.shared.empty())) fail_usage("--model or --demo FOLDER is missing\n{}", kUsage);
+    export_magi(options);
   } else if (stage == "plot") {
     const std::filesystem::path picture = arguments.text("picture", "loss.svg");
     arguments.finish();
@@ -146,9 +191,8 @@ int run(int argc, char** argv) {
     options.shift = arguments.number("shift", options.shift);
     options.guidance = arguments.number("guidance", options.guidance);
     options.keep = arguments.number("keep", 0) != 0;
-    const std::string policies = arguments.text("policies", "causal") + ";";
-    for (size_t begin = 0, end; (end = policies.find(';', begin)) != std::string::npos; begin = end + 1)
-      options.policies.push_back(policies.substr(begin, end - begin));
+    options.policies = split(arguments.text("policies", "causal"));
+    options.set = split(arguments.text("set", ""));
     arguments.finish();
     if (options.model.empty()) fail_usage("--model FOLDER is missing\n{}", kUsage);
     sample(options);

@@ -5,6 +5,7 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_inv.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mean.h>
 #include <ATen/ops/zeros.h>
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "models/demo/clips.h"
 #include "models/wan_vae/latent_stats.h"
+#include "models/weights/checkpoint.h"
 
 namespace longtake::train {
 namespace {
@@ -178,6 +180,20 @@ MomentEncoder::MomentEncoder(uint64_t seed) {
 }
 
 MomentEncoder::MomentEncoder(const std::map<std::string, at::Tensor>& state) { build(state.at("mean"), state.at("components")); }
+
+MomentEncoder MomentEncoder::of(WeightSource& vae) {
+  const std::string name = "encoder.head.2.weight";
+  const std::vector<int64_t> shape = vae.shape(name);
+  if (shape != std::vector<int64_t>{2 * kLatentChannels, 64, 3, 3, 3})
+    fail_file("{} has shape {}: this is not the demo model's VAE", name, shape_text(shape));
+  const at::Tensor head = vae.take(name, shape).select(4, 1).select(3, 1).select(2, 2).narrow(0, 0, kLatentChannels);
+  const at::Tensor components = head.narrow(1, 0, kFeatures), pairs = head.narrow(1, kFeatures, kFeatures);
+  if (!components.equal(-pairs)) fail_file("{}: features do not come in pairs, so this encoder was not constructed", name);
+  const at::Tensor offset = -vae.take("encoder.head.2.bias", {2 * kLatentChannels}).narrow(0, 0, kLatentChannels);
+  // Any mean with this offset will do: the shortest.
+  const at::Tensor mean = at::matmul(components.t(), at::matmul(at::linalg_inv(at::matmul(components, components.t())), offset));
+  return MomentEncoder({{"mean", mean}, {"components", components}});
+}
 
 std::map<std::string, at::Tensor> MomentEncoder::state() const { return {{"mean", mean_}, {"components", components_}}; }
 

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "models/wan_vae/sizes.h"
+#include "models/weights/source.h"
 
 namespace longtake::train {
 
@@ -29,6 +30,8 @@ class MomentEncoder {
   // From the tensors of `state`.
   explicit MomentEncoder(const std::map<std::string, at::Tensor>& state);
   std::map<std::string, at::Tensor> state() const;
+  // What install() put into a VAE's weights. Errors: bad_file for a VAE whose encoder is not constructed.
+  static MomentEncoder of(WeightSource& vae);
 
   // video [B, 3, T, H, W] in [-1, 1], T = 1 + 4k -> normalised latents [B, 16, 1 + k, H/8, W/8], float32 on the CPU.
   // first_block = false: a piece from the middle of a clip, T = 4k -> [B, 16, k, H/8, W/8].

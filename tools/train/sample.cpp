@@ -1,18 +1,12 @@
 #include "tools/train/sample.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 
 #include "base/error.h"
 #include "models/demo/clips.h"
-#include "models/skyreels/backbone.h"
-#include "models/weights/checkpoint_source.h"
-#include "models/weights/names.h"
 #include "models/weights/safetensors.h"
-#include "runtime/generate.h"
-#include "runtime/policies.h"
 #include "tools/train/clock.h"
-#include "tools/train/prompts.h"
+#include "tools/train/sampler.h"
 #ifdef LONGTAKE_VIDEO_IO
 #include "video_io/follow.h"
 #include "video_io/frames.h"
@@ -21,12 +15,6 @@
 
 namespace longtake::train {
 namespace {
-
-CheckpointSource open_source(const std::filesystem::path& file, NameTranslator (*translator)(const Checkpoint&), at::Device device) {
-  Checkpoint checkpoint = Checkpoint::open(file);
-  NameTranslator translate = translator(checkpoint);
-  return CheckpointSource(std::move(checkpoint), std::move(translate), device, at::kFloat);
-}
 
 demo::Scene random_held_out_scene(demo::Random& random) {
   for (;;) {
@@ -58,50 +46,11 @@ struct Score {
 
 void sample(const SampleOptions& options) {
   at::NoGradGuard no_grad;
-  const auto& device = options.device;
-  auto dit_source = open_source(options.model / "transformer" / "diffusion_pytorch_model.safetensors", dit_translator, device);
-  auto vae_source = open_source(options.model / "vae" / "diffusion_pytorch_model.safetensors", vae_translator, device);
-  auto text_source = open_source(options.model / "text_encoder" / "model.safetensors", umt5_translator, device);
-  const int64_t heads = dit_source.shape("patch_embedding.weight")[0] / 64;
-  const skyreels::Transformer transformer(dit_source, skyreels::TransformerConfig::from(dit_source, heads));
-  const WanVae vae(vae_source);
-  const Prompts prompts(options.model / "tokenizer" / "spiece.model");
-  const Umt5Encoder encoder(text_source);
-  const auto text_of = [&](const std::string& prompt) {
-    return skyreels::prepare_text(transformer, encode_texts(encoder, {prompts.ids(prompt)}).squeeze(0));
-  };
-  const skyreels::TextKv empty = text_of("");
-
-  GenerateSettings settings;
-  settings.plan = plan_windows({.frames = options.frames, .window_frames = 97, .overlap_frames = 17, .chunk = 5});
-  settings.height = settings.width = demo::kClipSize;
-  settings.steps = options.steps, settings.shift = options.shift, settings.ar_step = options.ar_step;
-  settings.denoise.guidance = options.guidance, settings.denoise.prefix_noise = options.prefix_noise;
-
-  using Clip = std::pair<at::Tensor, double>;  // float32 [3, frames, H, W] on the CPU; seconds of denoising
-  const auto generated_clip = [&](const std::string& name, const skyreels::TextKv& text, int clip) -> Clip {
-    const BackboneFactory make = [&](const WindowGeometry& geometry) {
-      return std::make_unique<skyreels::SkyReelsBackbone>(transformer, std::vector<const skyreels::TextKv*>{&text, &empty}, geometry, 0);
-    };
-    const PolicyChoice choice = choose_policy(parse_policy(name), /*parity=*/false);
-    settings.denoise.attention = choice.attention;
-    const auto probe = make(window_geometry(settings, settings.plan.windows[0]));
-    const auto policy = make_policy(choice, flow_timesteps(options.steps, options.shift),
-                                    {[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, transformer.config().dim},
-                                    settings.denoise.branches());
-    PhiloxNoise noise(options.seed + 100 + static_cast<uint64_t>(clip));
-    std::vector<at::Tensor> frames;
-    GenerateHooks hooks;
-    hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
-    const RunStats stats = generate(settings, make, vae, *policy, noise, device, hooks);
-    return {at::cat(frames, 1), stats.denoise_seconds};
-  };
+  const std::unique_ptr<Sampler> sampler = open_sampler(options);
   // What the metric makes of a perfect clip, and of one that went through the VAE alone: the ceilings of the scores.
-  const auto drawn_clip = [&](const std::string& name, const demo::Scene& scene, int clip) -> Clip {
-    const at::Tensor video =
-        demo::Clip(scene, demo::Start::beginning, options.seed + 100 + static_cast<uint64_t>(clip)).frames(0, options.frames);
-    if (name == "drawn") return {video, 0};
-    return {vae.decode(vae.encode(video.unsqueeze(0).to(device))).squeeze(0).cpu().to(at::kFloat), 0};
+  const auto drawn_clip = [&](const std::string& name, const demo::Scene& scene, uint64_t seed) -> Sampler::Clip {
+    const at::Tensor video = demo::Clip(scene, demo::Start::beginning, seed).frames(0, sampler->frames());
+    return {name == "drawn" ? video : sampler->through_vae(video)};
   };
 
   demo::Random random(options.seed);
@@ -110,11 +59,11 @@ void sample(const SampleOptions& options) {
   for (int i = 0; i < options.count; ++i) {
     const demo::Scene scene = random_held_out_scene(random);
     const std::string prompt = demo::caption(scene);
-    const skyreels::TextKv text = text_of(prompt);
+    const uint64_t seed = options.seed + 100 + static_cast<uint64_t>(i);
     at::Tensor first;  // of the first policy: what the others are compared with
     for (const std::string& name : options.policies) {
       const bool generated = name != "drawn" && name != "vae";
-      const auto [video, seconds] = generated ? generated_clip(name, text, i) : drawn_clip(name, scene, i);
+      const auto [video, seconds] = generated ? sampler->generate(name, prompt, seed) : drawn_clip(name, scene, seed);
       if (options.keep) {
         videos[fmt::format("{:03d} {} {}", i, name, prompt)] = video.to(at::kHalf);
         save_safetensors(options.folder / "samples.safetensors", videos);
