@@ -162,7 +162,8 @@ class OptionSet {
   // A YAML document (options_yaml.h), level config.
   void apply_yaml(const std::string& text, const std::string& origin);
 
-  // A recipe's defaults, level recipe; keys that recipes must not set are errors.
+  // A recipe's defaults, level recipe, behind everything that names a parity: with one, sampling.history stays the references'. Keys that
+  // recipes must not set are errors.
   void apply_recipe(const std::vector<OptionAssignment>& defaults);
 
   // All values but those with the keys `without`, as YAML with their origins as comments. Applying it to a fresh set gives equal

@@ -140,8 +140,8 @@ std::vector<OptionInfo> make_schema() {
   add(recipe(integer(
       "sampling.addnoise", "--addnoise", &G::addnoise, "TIMESTEP", 0, 999,
       "Noise that the model sees on the repeated frames; keeps long videos from drifting, at most 60 is wise")));
-  add(choice("sampling.history", "--history", &G::history, {"reencode", "carry"},
-             "What a window takes over: its last frames encoded again, or its last latents as they are"));
+  add(recipe(choice("sampling.history", "--history", &G::history, {"reencode", "carry"},
+                    "What a window takes over: its last frames encoded again, or its last latents as they are")));
 
   add(text("sampling.kv", "--kv", &G::kv, "NAME[:KEY=VALUE...]",
            "What is kept of the keys and values of finished chunks: full, stream:N (the last N chunks), r1kv:budget=CHUNKS or merge:d=DISTANCE; "

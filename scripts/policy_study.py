@@ -32,7 +32,7 @@ STUDIES = {
     "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05")],
            "cost pooled following", {"--steps": "30"}),
     # five windows: 97 frames and four times 80 more
-    "seams": (["causal@history=carry"], "seams following", {"--steps": "20", "--frames": "417"}),
+    "seams": (["causal@history=carry"], "seams following", {"--steps": "20", "--frames": "417", "--history": "reencode"}),
 }
 COMMON = {"--seed": "5", "--seeds": "2", "--guidance": "4", "--side-by-side": "none", "--baselines": "causal"}
 

@@ -139,6 +139,16 @@ TEST_CASE("levels override each other in whatever order they arrive") {
   CHECK(set.values().guidance == 2);
 }
 
+TEST_CASE("with a parity the history is the references', whatever suits the model") {
+  for (const char* parity : {"none", "skyreels-ref", "motioncache-ref"}) {
+    OptionSet set;
+    set.set({"parity", parity, "--parity"}, SourceLevel::flag);
+    set.apply_recipe({{"sampling.history", "carry", "recipe"}, {"sampling.steps", "40", "recipe"}});
+    CHECK(set.values().history == (std::string(parity) == "none" ? "carry" : "reencode"));
+    CHECK(set.values().steps == 40);
+  }
+}
+
 TEST_CASE("frames and duration exclude each other, the higher level wins") {
   OptionSet set;
   set.apply_yaml("video: {duration: 10}", "run.yaml");
