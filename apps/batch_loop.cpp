@@ -163,20 +163,20 @@ class Batch {
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
     const std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);  // before they are read
-    const RunInputs inputs(o);
+    const RunInputs inputs(o, context_rule(group.model.recipe, o));
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json(options_without_effect(group.model.recipe)));
     const Planned& planned = memory_.at(&job);
     RunRequest request = make_request(o);
     request.settings.decode_latents = planned.decode_latents;
-    inputs.give(request.settings);
+    inputs.give(request);
     inputs.show(sink);
     for (const std::string& prompt : request.prompts)
       if (engine.text(prompt).truncated) progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});
-    RunProgress progress(progress_, log_, request.settings, fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
+    RunProgress progress(progress_, log_, request.layout(), fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
     GenerateHooks hooks = progress.hooks();
-    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) { sink.latents(window, latents); };
+    hooks.on_latents = [&](int window, const at::Tensor& latents) { sink.latents(window, latents); };
     hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
     const PeakMemory memory(engine.target().device);
     const RunStats stats = engine.run(request, hooks);

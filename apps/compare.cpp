@@ -187,7 +187,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   GenerateOptions read = o;
-  const RunInputs inputs(read);
+  const RunInputs inputs(read, context_rule(model.recipe, read));
   plan.inputs = &inputs;
   const std::string memory_note = pass_memory(plan.options, model, target);
   std::optional<Lpips> lpips;

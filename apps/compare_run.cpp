@@ -93,11 +93,11 @@ class Runner {
   Made generate_clip(int policy, int prompt, uint64_t seed, const std::string& title) {
     const GenerateOptions options = options_of(policy, prompt, seed);
     RunRequest request = make_request(options);
-    plan_.inputs->give(request.settings);
+    plan_.inputs->give(request);
     Made made;
     made.run.policy = policy, made.run.prompt = prompt, made.run.seed = seed;
     WorkMap work(request.settings);
-    RunProgress shown(progress_, log_, request.settings, title);
+    RunProgress shown(progress_, log_, request.layout(), title);
     GenerateHooks hooks = shown.hooks();
     hooks.denoise.on_decision = [&work, &made, inner = hooks.denoise.on_decision](const DecisionRecord& record) {
       inner(record);

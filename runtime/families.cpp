@@ -43,11 +43,6 @@ const Reasons& not_in_magi() {
       {"run.offload", "its blocks stay on the device so far"},
       {"run.memory_budget", "its memory is not planned yet"},
       {"run.record_plan", "plans are of SkyReels-V2's windows"},
-      {"run.resume", "its runs cannot be taken up again yet"},
-      {"run.overwrite_run", "its runs keep no run folder yet"},
-      {"run.keep_run", "its runs keep no run folder yet"},
-      {"run.preview", "its runs keep no run folder yet"},
-      {"run.checkpoint_budget", "its runs keep no run folder yet"},
   };
   return reasons;
 }
@@ -92,6 +87,13 @@ void check_options(const OptionSet& options, const Recipe& recipe) {
     if (const std::string why = without_effect(recipe, info.key); !why.empty())
       fail_usage("{}: {} has no effect on {}: {}; leave it out", source.where, info.key, recipe.name, why);
   }
+}
+
+void validate(const GenerateOptions& options, const Recipe& recipe) {
+  if (is_magi(recipe))
+    validate_run(options);
+  else
+    validate(options);
 }
 
 void check_recipe_family(const Recipe& recipe, const std::string& origin) {
