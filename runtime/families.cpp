@@ -114,8 +114,8 @@ void check_recipe_family(const Recipe& recipe, const std::string& origin) {
 
 void require_skyreels(const Recipe& recipe, const std::string& verb) {
   if (is_magi(recipe))
-    fail_usage("{} is of the family {}, which longtake {} does not run yet; generate, extend and bench generate do", recipe.name,
-               recipe.architecture.family, verb);
+    fail_usage("{} is of the family {}, for which longtake {} has nothing to fit: its policies compare latents, not the residuals and timestep "
+               "embeddings that thresholds of {} are fitted to", recipe.name, recipe.architecture.family, verb, kSkyreelsFamily);
 }
 
 }  // namespace longtake

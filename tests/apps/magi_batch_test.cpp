@@ -1,4 +1,4 @@
-// MAGI-1 models in the verbs that make many videos: batch and vbench.
+// MAGI-1 models in the verbs that make many videos: batch, vbench, compare; and calibrate, which has nothing to fit.
 #include <nlohmann/json.hpp>
 
 #include "tests/apps/program.h"
@@ -83,4 +83,42 @@ TEST_CASE("an export for VBench is made by a MAGI-1 model") {
   text.replace(text.find("magi-1"), 6, "magi-2");
   write_bytes(out / "meta/plan.yaml", text);
   CHECK_THAT(run({"vbench", "run", out}, 2).err, ContainsSubstring("unknown family 'magi-2'"));
+}
+
+TEST_CASE("policies of MAGI-1 are compared on the same noise") {
+  const TemporaryFolder root;
+  const test::MagiFolder model(/*distilled=*/true);
+  const fs::path out = root / "comparison";
+  const std::vector<std::string> compare = {"compare", "-m", model.path(), "-p", "a red circle moves up over grass", "--frames", "24", "--dtype", "fp32",
+                                            "--device", "cpu", "--policies", "motioncache:threshold=1000,token_threshold=1000,warmup=1;causal@key_chunks=2"};
+  std::vector<std::string> planned = compare;
+  planned.push_back("--dry-run");
+  CHECK_THAT(run(planned).out, ContainsSubstring("4 policies x 1 prompts x 1 seeds = 4 runs and a warm-up, 24 frames of 48x32 in 1 window"));
+  std::vector<std::string> whole = compare;
+  whole.insert(whole.end(), {"-o", out});
+  const ProgramResult result = run(whole);
+  CHECK_THAT(result.out, ContainsSubstring("dB to causal") && ContainsSubstring("motioncache"));
+  const json results = json_of(out / "results.json");
+  REQUIRE(results["runs"].size() == 4);
+  CHECK(results["options"]["sampling"].contains("in_flight"));
+  CHECK_FALSE(results["options"]["sampling"].contains("shift"));
+  CHECK(results["repeatable"] == true);
+  const std::string report = read_bytes(out / "report.html");
+  CHECK_THAT(report, ContainsSubstring("nearly clean copies") && !ContainsSubstring("see the whole window"));
+  CHECK_THAT(read_bytes(out / "results.csv"), ContainsSubstring("causal@key_chunks=2"));
+  for (const json& clip : results["runs"]) {
+    CHECK(probe(out / clip["video"].get<std::string>()).frames == 24);
+    CHECK(clip["flops"] > 0);
+    if (clip.contains("seams")) CHECK(clip["seams"]["chunks"].size() == 2);
+  }
+  // A base model decides for whole chunks.
+  const test::MagiFolder base(/*distilled=*/false);
+  CHECK_THAT(run({"compare", "-m", base.path(), "-p", "x", "--policies", "motioncache", "-o", root / "b"}, 2).err, ContainsSubstring("decides per token"));
+  CHECK_THAT(run({"compare", "-m", base.path(), "-p", "x", "--policies", "causal@shift=3", "-o", root / "b"}, 2).err,
+             ContainsSubstring("sampling.shift has no effect"));
+}
+
+TEST_CASE("MAGI-1 models have nothing to calibrate, and that is said") {
+  const test::MagiFolder model(/*distilled=*/true);
+  CHECK_THAT(run({"calibrate", "-m", model.path(), "-p", "x"}, 2).err, ContainsSubstring("has nothing to fit"));
 }
