@@ -22,7 +22,7 @@ void make_batch(const Arguments& a, const GivenOptions& given) {
   const OptionSet base = given_options(given);
   if (!base.values().prompt.empty()) fail_usage("{}: prompts come from the list, not from here", base.source("prompt").where);
   if (!base.values().out.empty()) fail_usage("{}: names come from the list; the folder is --out", base.source("out").where);
-  BatchRun run{BatchFolder(a.out), read_batch_file(a.file, base, recipe_defaults())};
+  BatchRun run{BatchFolder(a.out), read_batch_file(a.file, base, recipe_finder())};
   run.shard = parse_shard(a.shard);
   run.remake = a.remake;
   run.limit = a.limit;

@@ -11,7 +11,7 @@
 
 #include "apps/commands.h"
 #include "apps/fingerprint.h"
-#include "apps/memory_gate.h"
+#include "apps/model_family.h"
 #include "apps/run_inputs.h"
 #include "apps/run_progress.h"
 #include "apps/scratch_folder.h"
@@ -19,9 +19,9 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "runtime/device.h"
-#include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/machine.h"
+#include "runtime/video_model.h"
 #include "video_io/digest.h"
 
 namespace longtake {
@@ -53,7 +53,7 @@ class Batch {
       if (!run_.shard.has(i)) continue;
       const BatchJob& job = run_.jobs[i];
       Group& group = group_of(job, index);
-      const VideoStatus status = video_status(run_.folder, job, group.weights, sha256_of_file);
+      const VideoStatus status = video_status(run_.folder, job, group.model.recipe, group.weights, sha256_of_file);
       if (status.state == VideoState::done) {
         ++skipped_;
         continue;
@@ -99,31 +99,31 @@ class Batch {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
     const ModelTarget target = model_target(first);
-    const MemoryGate gate(group.model, target, first.fps);
-    Engine engine(group.model, target);
+    const RunMemory memory(group.model, target, first.fps);
+    const std::unique_ptr<VideoModel> engine = make_video_model(group.model, target, first.precision);
     std::set<std::string> texts;
     std::set<std::string> notes;
     memory_base_ = target.device.is_cpu() ? resident_bytes() : 0;
     for (const BatchJob* job : group.jobs) {
-      RunRequest request = make_request(job->options.values());
-      for (const std::string& text : request.all_texts()) texts.insert(text);
       GenerateOptions o = job->options.values();
+      const std::unique_ptr<VideoRequest> request = make_video_request(group.model.recipe, o);
+      for (const std::string& text : request->all_texts()) texts.insert(text);
       std::string note;
-      memory_[job] = {gate.pass(o, request, note), o.decode_latents};
+      memory_[job] = {memory.settle(o, *request, note), o.decode_latents};
       if (!note.empty() && notes.insert(note).second) progress_.note(note);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
-    if (first.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress_.note(text); });
-    engine.encode({texts.begin(), texts.end()});
+    if (first.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress_.note(text); });
+    engine->encode({texts.begin(), texts.end()});
     progress_.stage(fmt::format("loading the model {}", group.model.recipe.name));
-    engine.load();
+    engine->load();
     for (const BatchJob* job : group.jobs) {
       if (enough()) break;
-      attempt(engine, group, *job);
+      attempt(*engine, group, *job);
     }
   }
 
-  void attempt(Engine& engine, const Group& group, const BatchJob& job) {
+  void attempt(VideoModel& engine, const Group& group, const BatchJob& job) {
     std::string problem;
     ExitCode code = ExitCode::internal;
     try {
@@ -157,29 +157,29 @@ class Batch {
     if (code == ExitCode::bad_file) throw Error(code, problem);
   }
 
-  void make(Engine& engine, const Group& group, const BatchJob& job) {
+  void make(VideoModel& engine, const Group& group, const BatchJob& job) {
     GenerateOptions o = job.options.values();
     const Progress clock(/*quiet=*/true);
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
     const std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);  // before they are read
-    const RunInputs inputs(o);
+    const RunInputs inputs(o, context_rule(group.model.recipe, o));
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json(options_without_effect(group.model.recipe)));
     const Planned& planned = memory_.at(&job);
-    RunRequest request = make_request(o);
-    request.settings.decode_latents = planned.decode_latents;
-    inputs.give(request.settings);
+    o.decode_latents = planned.decode_latents;
+    const std::unique_ptr<VideoRequest> request = make_video_request(group.model.recipe, o);
+    inputs.give(*request);
     inputs.show(sink);
-    for (const std::string& prompt : request.prompts)
-      if (engine.text(prompt).truncated) progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
+    for (const std::string& prompt : request->all_prompts())
+      if (engine.truncated(prompt)) progress_.note(fmt::format("{}: the prompt is longer than the {} tokens this model reads: the rest has no effect", job.name, engine.text_length()));
     log_.event({{"event", "video"}, {"name", job.name}, {"number", made_ + failed_.size() + 1}, {"of", todo_}, {"seed", *o.seed}});
-    RunProgress progress(progress_, log_, request.settings, fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
+    RunProgress progress(progress_, log_, request->layout(), fmt::format("{}/{} {}: ", made_ + failed_.size() + 1, todo_, printable(job.name)));
     GenerateHooks hooks = progress.hooks();
-    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) { sink.latents(window, latents); };
+    hooks.on_latents = [&](int window, const at::Tensor& latents) { sink.latents(window, latents); };
     hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
     const PeakMemory memory(engine.target().device);
-    const RunStats stats = engine.run(request, hooks);
+    const RunStats stats = engine.run(*request, hooks, nullptr);
     sink.finish();
     const int64_t peak = std::max<int64_t>(0, memory.bytes() - memory_base_);
     const double seconds = clock.seconds();
@@ -196,7 +196,7 @@ class Batch {
     record["program"] = fmt::format("longtake {}", kVersion);
     record["model"] = group.model.recipe.name;
     record["weights"] = group.weights;
-    record["settings"] = video_settings(job.options);
+    record["settings"] = video_settings(job.options, group.model.recipe);
     if (!digests.empty()) record["inputs"] = digests;
     record["frames"] = inputs.shown_frames() + sink.frame_count();
     record["device"] = engine.target().device.str();
@@ -207,8 +207,8 @@ class Batch {
     record["tokens_reused"] = total.reused;
     record["flops"] = total.flops;
     record["flops_saved"] = total.flops_saved;
-    const MemoryPlan& plan = planned.memory;
-    record["memory"] = {{"predicted_bytes", std::llround(std::max(plan.denoise.total(), plan.decode.total()))}, {"peak_bytes", peak}};
+    if (const auto& plan = planned.memory) record["memory"]["predicted_bytes"] = std::llround(std::max(plan->denoise.total(), plan->decode.total()));
+    record["memory"]["peak_bytes"] = peak;
     record["finished"] = now();
     record["shard"] = shard_text();
     write_whole(run_.folder.record(job.name), json_text(record, 2) + "\n");
@@ -228,7 +228,7 @@ class Batch {
   Progress& progress_;
   JsonLog& log_;
   struct Planned {
-    MemoryPlan memory;
+    std::optional<MemoryPlan> memory;  // none where the family's is not planned
     int decode_latents = 0;
   };
   std::map<const BatchJob*, Planned> memory_;

@@ -59,22 +59,22 @@ void warm_up(Engine& engine, const RunRequest& request, Progress& progress) {
 
 // The clock sees everything that the run says, behind what shows it.
 void watch(RowClock& clock, GenerateHooks& hooks, const at::Device& device) {
-  hooks.on_window_start = [&clock, before = hooks.on_window_start](const WindowSpan& window, const Schedule& schedule) {
-    if (before) before(window, schedule);
-    clock.begin_window(window.index);
+  hooks.on_window_start = [&clock, before = hooks.on_window_start](int window) {
+    if (before) before(window);
+    clock.begin_window(window);
   };
   hooks.denoise.on_decision = [&clock, before = hooks.denoise.on_decision](const DecisionRecord& record) {
     if (before) before(record);
     clock.decided(record);
   };
   hooks.denoise.on_row_end = [&clock](const RowEnd& end) { clock.row_ended(end); };
-  hooks.on_latents = [&clock](const WindowSpan&, const at::Tensor&) { clock.begin_decoding(); };
+  hooks.on_latents = [&clock](int, const at::Tensor&) { clock.begin_decoding(); };
   hooks.on_frames = [device](const at::Tensor&) { synchronize(device); };  // within the decoder's own clock
 }
 
 void measure(Engine& engine, const RunRequest& request, const WatchedRows& rows, Progress& progress, BenchResult& result) {
   JsonLog log("");
-  RunProgress shown(progress, log, request.settings);
+  RunProgress shown(progress, log, request.layout());
   GenerateHooks hooks = shown.hooks();
   const InterruptGuard interrupt;
   hooks.should_stop = InterruptGuard::requested;
@@ -108,7 +108,7 @@ void bench_skyreels(const GenerateOptions& o, const ResolvedModel& model, const 
   result.policy = o.plan.empty() ? "policy " + o.policy : "plan " + o.plan;
   result.frames = request.settings.plan.request.frames;
   result.ar_step = o.ar_step, result.branches = request.settings.denoise.branches();
-  for (const WindowSpan& window : request.settings.plan.windows) result.rows_planned += window_schedule(request.settings, window).rows();
+  result.rows_planned = request.layout().rows();
   a.rows.check(result.rows_planned);
   predict_memory(o, model, target, a.random_weights, request, progress, result);
   const c10::InferenceMode inference;

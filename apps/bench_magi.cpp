@@ -14,7 +14,7 @@ namespace {
 
 // A first row, so that what libraries do once is not counted.
 void warm_up(MagiEngine& engine, const MagiRequest& request) {
-  MagiHooks hooks;
+  GenerateHooks hooks;
   hooks.denoise.on_row_end = [](const RowEnd&) { throw EnoughRows{}; };
   try {
     engine.run(request, hooks);
@@ -25,12 +25,12 @@ void warm_up(MagiEngine& engine, const MagiRequest& request) {
 
 void measure(MagiEngine& engine, const MagiRequest& request, const WatchedRows& rows, Progress& progress, BenchResult& result) {
   RowClock clock(result, engine.target().device, rows);
-  MagiHooks hooks;
-  hooks.on_start = [&] { clock.begin_window(0); };
+  GenerateHooks hooks;
+  hooks.on_window_start = [&](int window) { clock.begin_window(window); };
   hooks.denoise.on_decision = [&](const DecisionRecord& record) { clock.decided(record); };
   hooks.denoise.on_row = [&](int row, int) { progress.row_done(fmt::format("row {}", row + 1), 0); };
   hooks.denoise.on_row_end = [&](const RowEnd& end) { clock.row_ended(end); };
-  hooks.on_latents = [&](const at::Tensor&) { clock.begin_decoding(); };
+  hooks.on_latents = [&](int, const at::Tensor&) { clock.begin_decoding(); };
   hooks.on_frames = [&](const at::Tensor&) { synchronize(engine.target().device); };  // within the decoder's own clock
   progress.rows_begin(result.rows_planned);
   const InterruptGuard interrupt;
@@ -50,10 +50,9 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   if (!note.empty()) progress.note(note);
   const ModelTarget target = model_target(o);
   const magi::QuantisedAs as = quantised_as(model.recipe, target, o.precision);
-  const magi::VideoSettings settings = request.settings();
   result.policy = fmt::format("policy {}, keys {}", o.policy, o.key_chunks);
   result.frames = request.frames(), result.in_flight = o.in_flight, result.branches = request.config.run.branches;
-  result.rows_planned = static_cast<int>(magi::rows(settings.schedule, settings.size).size());
+  result.rows_planned = request.layout().rows();
   rows.check(result.rows_planned);
   const c10::InferenceMode inference;
   std::optional<MagiEngine> engine;

@@ -64,12 +64,12 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   RunRequest request = make_request(shared.values(), &note);
   if (request.settings.steps < 4) fail_usage("a fit needs 4 steps or more, found {}; take more --steps", request.settings.steps);
   refuse_video(shared.values(), "calibrate");
+  const ResolvedModel model = resolve_model(shared.values().model, default_search());
   GenerateOptions read = shared.values();
-  const RunInputs inputs(read);
-  inputs.give(request.settings);
+  const RunInputs inputs(read, context_rule(model.recipe, read));
+  inputs.give(request);
   const int branches = request.settings.denoise.branches();
 
-  const ResolvedModel model = resolve_model(shared.values().model, default_search());
   model.require_files();
   const GenerateOptions& o = shared.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
@@ -103,7 +103,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   for (const std::string& prompt : prompts) {
     for (const uint64_t seed : seeds) {
       request.prompts = {prompt}, request.seed = seed;
-      RunProgress shown(progress, log, request.settings, fmt::format("clip {}/{}: ", ++clip, report.runs));
+      RunProgress shown(progress, log, request.layout(), fmt::format("clip {}/{}: ", ++clip, report.runs));
       GenerateHooks hooks = shown.hooks();
       hooks.should_stop = InterruptGuard::requested;
       hooks.denoise.on_hidden = [&](const StepContext& context, int branch, const at::Tensor& hidden, const at::Tensor& embedded) {

@@ -11,7 +11,7 @@
 #include "apps/commands.h"
 #include "apps/compare_run.h"
 #include "apps/interrupt.h"
-#include "apps/memory_gate.h"
+#include "apps/model_family.h"
 #include "apps/options_cli.h"
 #include "apps/prompt_list.h"
 #include "base/error.h"
@@ -84,14 +84,14 @@ void open_folder(const std::filesystem::path& folder, bool overwrite) {
 }
 
 // Policies that see windows of the same lengths start from the same noise.
-std::vector<int> window_lengths(const WindowPlan& plan) {
+std::vector<int> window_lengths(const RunLayout& layout) {
   std::vector<int> lengths;
-  for (const WindowSpan& window : plan.windows) lengths.push_back(window.latent_frames);
+  for (const RunLayout::Window& window : layout.windows) lengths.push_back(window.latent_frames());
   return lengths;
 }
 
-nlohmann::ordered_json shared_options(const OptionSet& options) {
-  nlohmann::ordered_json out = options.to_json(options_without_effect(Recipe{}));  // compare is for SkyReels-V2
+nlohmann::ordered_json shared_options(const OptionSet& options, const Recipe& recipe) {
+  nlohmann::ordered_json out = options.to_json(options_without_effect(recipe));
   for (const char* key : {"prompt", "out", "seed", "policy"}) out.erase(key);
   return out;
 }
@@ -118,21 +118,21 @@ void print_summary(const Comparison& c) {
 
 // All policies decode alike: with as few latents at once as the one that has least room. Returns a note, or "".
 std::string pass_memory(std::vector<OptionSet>& policies, const ResolvedModel& model, const ModelTarget& target) {
-  const MemoryGate gate(model, target, policies.front().values().fps);
+  const RunMemory memory(model, target, policies.front().values().fps);
   std::string note;
   int latents = std::numeric_limits<int>::max();
   for (const OptionSet& policy : policies) {
     GenerateOptions o = policy.values();
-    RunRequest request = make_request(o);
-    gate.pass(o, request, note);
-    latents = std::min(latents, o.decode_latents);
+    if (memory.settle(o, *make_video_request(model.recipe, o), note)) latents = std::min(latents, o.decode_latents);
   }
+  if (latents == std::numeric_limits<int>::max()) return note;
   for (OptionSet& policy : policies) policy.set({"run.decode_latents", fmt::format("{}", latents), "as memory allows"}, SourceLevel::flag);
   return note;
 }
 
 void run_compare(const GivenOptions& given, const Arguments& a) {
-  OptionSet shared = resolve_options(given, "compare");
+  OptionSet shared = resolve_options(given);
+  const ResolvedModel model = resolve_model(shared.values().model, default_search());
   std::vector<std::string> prompts = a.prompts;
   if (!a.prompt_file.empty())
     for (std::string& prompt : read_prompts(a.prompt_file)) prompts.push_back(std::move(prompt));
@@ -140,7 +140,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
     fail_usage("there is no prompt; give --prompts FILE (one on each line), or --prompt TEXT one or more times");
   const bool dry_run = shared.values().dry_run;
   if (a.folder.empty() && !dry_run) fail_usage("there is no folder for the results; name one with --out DIR");
-  if (shared.values().parity != "none" && a.baselines != "listed")
+  if (shared.values().parity != "none" && !is_magi(model.recipe) && a.baselines != "listed")
     fail_usage(
         "--parity {} goes with one kind of attention, so baselines cannot be added to it; list the policies and pass "
         "--baselines listed",
@@ -159,26 +159,27 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
                       : a.side_by_side == "none" ? SideBySide::none
                                                  : SideBySide::first;
   std::string note;
-  const WindowPlan windows = plan_video(shared.values(), &note);
+  plan.recipe = model.recipe;
+  const std::unique_ptr<VideoRequest> common = make_video_request(model.recipe, shared.values(), &note);
+  const RunLayout layout = common->layout();
   std::vector<std::string> texts = c.prompts;
   for (ComparedPolicy& policy : c.policies) {
-    plan.options.push_back(with_entry(shared, policy.entry));
-    const RunRequest request =
-        make_request(plan.options.back().values());  // everything that can be wrong with it, before the model is loaded
-    policy.same_noise = window_lengths(request.settings.plan) == window_lengths(windows);
-    if (request.settings.denoise.branches() == 2) texts.push_back(request.negative);
+    plan.options.push_back(with_entry(shared, policy.entry, model.recipe));
+    // Everything that can be wrong with it, before the model is loaded.
+    const std::unique_ptr<VideoRequest> request = make_video_request(model.recipe, plan.options.back().values());
+    policy.same_noise = window_lengths(request->layout()) == window_lengths(layout);
+    for (const std::string& text : request->all_texts()) texts.push_back(text);
   }
   c.planned_runs = static_cast<int>(c.policies.size() * c.prompts.size() * c.seeds.size());
   if (dry_run) {
     fmt::print("{}{} policies x {} prompts x {} seeds = {} runs{}, {} frames of {}x{} in {} window{}\n",
                note.empty() ? "" : note + "\n", c.policies.size(), c.prompts.size(), c.seeds.size(), c.planned_runs,
-               plan.warmup ? " and a warm-up" : "", windows.request.frames, shared.values().size.width,
-               shared.values().size.height, windows.windows.size(), windows.windows.size() == 1 ? "" : "s");
+               plan.warmup ? " and a warm-up" : "", common->frames(), shared.values().size.width,
+               shared.values().size.height, layout.windows.size(), layout.windows.size() == 1 ? "" : "s");
     for (const ComparedPolicy& policy : c.policies)
       fmt::print("  {}{}\n", policy.entry.label, policy.added ? " (baseline, added)" : "");
     return;
   }
-  const ResolvedModel model = resolve_model(shared.values().model, default_search());
   model.require_files();
   const GenerateOptions& o = shared.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
@@ -187,7 +188,7 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   GenerateOptions read = o;
-  const RunInputs inputs(read);
+  const RunInputs inputs(read, context_rule(model.recipe, read));
   plan.inputs = &inputs;
   const std::string memory_note = pass_memory(plan.options, model, target);
   std::optional<Lpips> lpips;
@@ -197,9 +198,10 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
   c.version = kVersion, c.date = today(), c.command = command_line();
   c.model = model.recipe.name, c.device = device.str(), c.dtype = target.fp8 ? "fp8" : o.dtype;
   c.machine = describe_machine(device), c.memory_meaning = PeakMemory::meaning(device);
-  c.options = shared_options(shared);
-  c.frames = windows.request.frames, c.height = o.size.height, c.width = o.size.width, c.fps = o.fps, c.steps = o.steps;
-  c.borders = borders_of(windows), c.windows = static_cast<int>(windows.windows.size());
+  c.options = shared_options(shared, model.recipe);
+  c.magi = is_magi(model.recipe);
+  c.frames = common->frames(), c.height = o.size.height, c.width = o.size.width, c.fps = o.fps, c.steps = o.steps;
+  c.borders = borders_of(layout), c.windows = static_cast<int>(layout.windows.size());
   if (lpips) c.lpips = lpips->name();
 
   Progress progress;
@@ -209,15 +211,15 @@ void run_compare(const GivenOptions& given, const Arguments& a) {
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}: {} policies on {} clips, {} runs", kVersion, c.model,
                              c.policies.size(), c.prompts.size() * c.seeds.size(), c.planned_runs));
-  Engine engine(model, target);
+  const std::unique_ptr<VideoModel> engine = make_video_model(model, target, o.precision);
   progress.stage(fmt::format("encoding {} prompt{}", c.prompts.size(), c.prompts.size() == 1 ? "" : "s"));
   const double start = progress.seconds();
-  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
-  engine.encode(texts);
+  if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
+  engine->encode(texts);
   progress.stage("loading the model");
-  engine.load();
+  engine->load();
   c.load_seconds = progress.seconds() - start;
-  run_comparison(engine, plan, lpips, c, progress, log);
+  run_comparison(*engine, plan, lpips, c, progress, log);
 
   const auto failed = std::count_if(c.runs.begin(), c.runs.end(), [](const ClipRun& run) { return !run.done(); });
   print_summary(c);

@@ -10,6 +10,7 @@
 #include "apps/interrupt.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "runtime/families.h"
 #include "video_io/frames.h"
 #include "video_io/metadata.h"
 #include "video_io/page_parts.h"
@@ -47,9 +48,9 @@ std::string slug(const std::string& label) {
 
 class Runner {
  public:
-  Runner(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
+  Runner(VideoModel& model, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
          Progress& progress, JsonLog& log)
-      : engine_(engine), plan_(plan), lpips_(lpips), c_(comparison), progress_(progress), log_(log) {}
+      : model_(model), plan_(plan), lpips_(lpips), c_(comparison), progress_(progress), log_(log) {}
 
   void run() {
     try {
@@ -78,6 +79,7 @@ class Runner {
     ClipRun run;
     at::Tensor frames, decoded;  // raw, and the mp4's; undefined where the run failed
     at::Tensor heat;
+    int missing_frames = 0;  // RunLayout
   };
 
   GenerateOptions options_of(int policy, int prompt, uint64_t seed) const {
@@ -92,12 +94,13 @@ class Runner {
   // One run, timed: nothing but generating happens between the two looks at the clock.
   Made generate_clip(int policy, int prompt, uint64_t seed, const std::string& title) {
     const GenerateOptions options = options_of(policy, prompt, seed);
-    RunRequest request = make_request(options);
-    plan_.inputs->give(request.settings);
+    const std::unique_ptr<VideoRequest> request = make_video_request(plan_.recipe, options);
+    plan_.inputs->give(*request);
+    const RunLayout layout = request->layout();
     Made made;
     made.run.policy = policy, made.run.prompt = prompt, made.run.seed = seed;
-    WorkMap work(request.settings);
-    RunProgress shown(progress_, log_, request.settings, title);
+    WorkMap work(layout);
+    RunProgress shown(progress_, log_, layout, title);
     GenerateHooks hooks = shown.hooks();
     hooks.denoise.on_decision = [&work, &made, inner = hooks.denoise.on_decision](const DecisionRecord& record) {
       inner(record);
@@ -107,10 +110,10 @@ class Runner {
     std::vector<at::Tensor> frames;
     hooks.on_frames = [&](const at::Tensor& part) { frames.push_back(to_frames(part).cpu()); };
     hooks.should_stop = InterruptGuard::requested;
-    const PeakMemory memory(engine_.target().device);
+    const PeakMemory memory(model_.target().device);
     const OtherLoad load;
     const double start = now(), cpu = process_cpu_seconds();
-    const RunStats stats = engine_.run(request, hooks);
+    const RunStats stats = model_.run(*request, hooks, nullptr);
     made.run.total_seconds = now() - start;
     made.run.cpu_seconds = process_cpu_seconds() - cpu;
     made.run.other_load = load.share();
@@ -120,6 +123,7 @@ class Runner {
     made.run.flops = stats.total().flops, made.run.flops_without_reuse = made.run.flops + stats.total().flops_saved;
     made.run.share_by_step = work.by_step();
     made.heat = work.by_place();
+    made.missing_frames = layout.missing_frames;
     made.frames = at::cat(frames);
     return made;
   }
@@ -203,7 +207,7 @@ class Runner {
     OptionSet settings = plan_.options[run.policy];
     settings.set({"prompt", options.prompt, "compare"}, SourceLevel::flag);
     settings.set({"seed", fmt::format("{}", run.seed), "compare"}, SourceLevel::flag);
-    writer.tags = record_tags(nlohmann::json(video_record(options, settings.to_json())));
+    writer.tags = record_tags(nlohmann::json(video_record(options, settings.to_json(options_without_effect(plan_.recipe)))));
     VideoWriter out(writer);
     out.push(m.frames);
     out.finish();
@@ -256,7 +260,7 @@ class Runner {
     std::vector<int> policies;
     for (const Made& m : made) {
       if (!m.run.done()) continue;
-      tiles.push_back({c_.policies[m.run.policy].entry.label, tile_note(m, made), m.frames, m.heat});
+      tiles.push_back({c_.policies[m.run.policy].entry.label, tile_note(m, made), m.frames, m.heat, m.missing_frames});
       policies.push_back(m.run.policy);
     }
     if (tiles.empty() || !(video || stills)) return;
@@ -291,7 +295,7 @@ class Runner {
     reported_ = now();
   }
 
-  Engine& engine_;
+  VideoModel& model_;
   const ComparePlan& plan_;
   const std::optional<Lpips>& lpips_;
   Comparison& c_;
@@ -304,9 +308,9 @@ class Runner {
 
 }  // namespace
 
-void run_comparison(Engine& engine, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
+void run_comparison(VideoModel& model, const ComparePlan& plan, const std::optional<Lpips>& lpips, Comparison& comparison,
                     Progress& progress, JsonLog& log) {
-  Runner(engine, plan, lpips, comparison, progress, log).run();
+  Runner(model, plan, lpips, comparison, progress, log).run();
 }
 
 }  // namespace longtake

@@ -11,33 +11,16 @@
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "runtime/device.h"
-#include "runtime/engine.h"
-#include "runtime/frame_decoder.h"
+#include "runtime/families.h"
 #include "runtime/progress.h"
 #include "runtime/run_folder.h"
+#include "runtime/video_model.h"
 
 namespace longtake {
 namespace {
 
 // The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
 constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents", "run.device", "run.threads"};
-
-// Finished windows, and the chunks of the one behind them.
-void decode_run(const RunFolder& folder, const RunProgressMade& made, const GenerateSettings& settings, const WanVae& vae, VideoSink& sink,
-                Progress& progress) {
-  FrameDecoder decoder(settings, vae, [&](const at::Tensor& frames) { sink.frames(frames); });
-  const int windows = made.windows + (made.chunks > 0 ? 1 : 0);
-  at::Tensor latents;
-  for (int w = 0; w < windows; ++w) {
-    progress.stage(fmt::format("decoding window {}/{}", w + 1, settings.plan.windows.size()));
-    const WindowSpan& window = settings.plan.windows[w];
-    latents = folder.latents(w, latents);
-    decoder.begin_window(window);
-    decoder.push(latents.to(vae.device()));
-    decoder.flush();
-    if (w < made.windows) sink.latents(window, latents);
-  }
-}
 
 void run_decode(const std::string& run, const std::vector<OptionAssignment>& flags) {
   const auto folder = RunFolder::open(run, RunFolder::Access::read);
@@ -46,28 +29,32 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   apply_record(options, folder->record(), run);
   const GenerateOptions& o = options.values();
   const ResolvedModel model = resolve_model(o.model, default_search());
-  const RunRequest request = make_request(o);
-  const RunProgressMade made = folder->attach(request.settings);
+  const std::unique_ptr<VideoRequest> request = make_video_request(model.recipe, o);
+  const RunLayout layout = request->layout();
+  const RunProgressMade made = folder->attach(layout);
   if (made.windows == 0 && made.chunks == 0) fail_file("{} holds no finished chunk yet; go on with the run first (generate --resume)", run);
 
   if (o.threads > 0) at::set_num_threads(o.threads);
   const c10::InferenceMode inference;
-  const at::Device device = open_device(o.device);
   check_same_vae(folder->record(), model.require_files(), run);
   Progress progress;
-  nlohmann::ordered_json settings = options.to_json();
+  nlohmann::ordered_json settings = options.to_json(options_without_effect(model.recipe));
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
   if (!o.video.empty() && !o.only_new) {
     check_same_file(folder->record(), "conditioning.video", o.video, run);
     GenerateOptions read = o;
     read.end_image.clear();  // it is in the latents
-    RunInputs(read).show(sink);
+    RunInputs(read, context_rule(model.recipe, read)).show(sink);
   }
-  const WanVae vae = load_vae(model.require_files(), device);
-  decode_run(*folder, made, request.settings, vae, sink, progress);
-  const WindowRequest& length = request.settings.plan.request;
-  const int64_t planned = length.frames - (request.settings.show_given ? 0 : length.given_frames);
+  GenerateHooks hooks;
+  hooks.on_window_start = [&](int window) { progress.stage(fmt::format("decoding window {}/{}", window + 1, layout.windows.size())); };
+  hooks.on_latents = [&](int window, const at::Tensor& latents) { sink.latents(window, latents); };
+  hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
+  // Without the transformer, whose precision may need another device.
+  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16};
+  make_video_model(model, target, "auto")->decode(*request, *folder, hooks);
+  const int64_t planned = request->frames();
   if (sink.frame_count() == 0) fail_file("{} holds no frames beyond those of the overlap yet; go on with the run first (generate --resume)", run);
   progress.stage("writing the file");
   sink.finish(planned);

@@ -1,5 +1,4 @@
 // longtake generate: a prompt becomes a video.
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
@@ -7,9 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
-#include "apps/generate_magi.h"
 #include "apps/interrupt.h"
-#include "apps/memory_gate.h"
+#include "apps/model_family.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/run_progress.h"
@@ -19,50 +17,17 @@
 #include "base/utf8.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
-#include "runtime/device.h"
-#include "runtime/engine.h"
 #include "runtime/families.h"
-#include "runtime/latent_preview.h"
 #include "runtime/memory_meter.h"
 #include "runtime/report.h"
 #include "runtime/run_folder.h"
+#include "runtime/video_model.h"
 #ifdef LONGTAKE_VIDEO_IO
 #include "video_io/png.h"
 #endif
 
 namespace longtake {
 namespace {
-
-// Where a run is planned for: a GPU that is not here is taken at its word.
-ModelTarget planned_target(const GenerateOptions& o) {
-  const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
-  ModelTarget target{at::kCUDA, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload};
-  try {
-    target.device = open_device(gpu && o.device == "auto" ? "cuda" : o.device);
-  } catch (const Error&) {
-    if (!gpu) throw;
-  }
-  return target;
-}
-
-// The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
-// memory stands behind it.
-void dry_run(GenerateOptions o, const ResolvedModel& model, RunRequest request, const std::string& note) {
-  const ModelTarget target = planned_target(o);
-  const MemoryGate gate(model, target, o.fps);
-  std::string memory_note;
-  request.settings.decode_ahead = true;
-  const bool here = target.device.is_cpu() || at::hasCUDA();
-  try {
-    if (here || o.memory_budget > 0) gate.pass(o, request, memory_note);
-  } catch (const Error& error) {
-    memory_note = error.what();
-  }
-  if (!note.empty()) fmt::print("{}\n", note);
-  fmt::print("model: {} ({}), policy {}, on {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
-             target.device.is_cuda() ? "a GPU" : "the CPU", plan_report(gate.input(request)));
-  if (!memory_note.empty()) fmt::print("{}\n", memory_note);
-}
 
 // What a run is begun or taken up with, and what its end leaves of its folder.
 class KeptRun {
@@ -108,17 +73,19 @@ class KeptRun {
   std::unique_ptr<RunFolder> folder_;
 };
 
-void report(const GenerateOptions& o, const RunStats& stats, const MemoryPlan& plan, const MemoryMeter& memory, Progress& progress, JsonLog& log) {
+void report(const GenerateOptions& o, const RunStats& stats, const std::optional<MemoryPlan>& plan, const MemoryMeter& memory,
+            Progress& progress, JsonLog& log) {
   const WorkCount total = stats.total();
   fmt::print("{}", stats_table(stats));
-  fmt::print("total {:.1f} s, peak memory {} ({} were predicted)\n", progress.seconds(), format_bytes(memory.base() + memory.peak()),
-             format_bytes(memory.base() + plan.peak()));
+  fmt::print("total {:.1f} s, peak memory {}{}\n", progress.seconds(), format_bytes(memory.base() + memory.peak()),
+             plan ? fmt::format(" ({} were predicted)", format_bytes(memory.base() + plan->peak())) : "");
   fmt::print("{}\n", o.out);
-  log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-             {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds}, {"recomputed", total.recomputed}, {"reused", total.reused},
-             {"predicted", total.predicted},
-             {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", memory.base() + memory.peak()},
-             {"memory", memory.json(plan)}});
+  nlohmann::ordered_json done = {{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
+                                 {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds},
+                                 {"recomputed", total.recomputed}, {"reused", total.reused}, {"predicted", total.predicted},
+                                 {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", memory.base() + memory.peak()}};
+  if (plan) done["memory"] = memory.json(*plan);
+  log.event(done);
 }
 
 // The settings as the file's metadata has them: device and threads as found, and without what concerns this call alone.
@@ -130,24 +97,24 @@ nlohmann::ordered_json settings_of(const OptionSet& options, const Recipe& recip
   return settings;
 }
 
-void generate_video(OptionSet& options, const ResolvedModel& model, RunRequest request, const RunInputs& inputs, const RunRecord* begun,
+void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest& request, const RunInputs& inputs, const RunRecord* begun,
                     Progress& progress, JsonLog& log) {
   const GenerateOptions& o = options.values();
   if (o.threads > 0) at::set_num_threads(o.threads);
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
-  request.settings.decode_ahead = true;
   GenerateOptions settled = o;
   std::string memory_note;
-  const MemoryPlan plan = MemoryGate(model, target, o.fps).pass(settled, request, memory_note);
-  options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
+  const std::optional<MemoryPlan> plan = RunMemory(model, target, o.fps).settle(settled, request, memory_note);
+  if (settled.decode_latents != o.decode_latents)
+    options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
   if (!memory_note.empty()) progress.note(memory_note);
   VideoSink sink(o, settings_of(options, model.recipe, device_name, at::get_num_threads()));  // fails now rather than after hours
   if (!o.record_plan.empty()) check_writable(o.record_plan);
   const RunRecord record = make_run_record(o, model.require_files(), kVersion, device_name, at::get_num_threads());
   if (begun) {
-    check_same_run(*begun, record, options, RunFolder::beside(o.out).string());
+    check_same_run(*begun, record, model.recipe, options, RunFolder::beside(o.out).string());
     if (const std::string note = environment_note(*begun, record); !note.empty()) progress.note(note);
   }
   KeptRun kept(o, record, progress);
@@ -159,26 +126,27 @@ void generate_video(OptionSet& options, const ResolvedModel& model, RunRequest r
   };
   try {
     const c10::InferenceMode inference;
-    Engine engine(model, target);
+    const std::unique_ptr<VideoModel> engine = make_video_model(model, target, o.precision);
     MemoryMeter memory(device);
     memory.enter(MemoryStage::text);
     inputs.show(sink);
     progress.stage("encoding the prompt");
-    if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
-    engine.encode(request.all_texts());
-    for (const std::string& prompt : request.prompts)
-      if (engine.text(prompt).truncated)
-        progress.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect", printable(prompt.substr(0, 60)), engine.text_length()));
+    if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
+    engine->encode(request.all_texts());
+    for (const std::string& prompt : request.all_prompts())
+      if (engine->truncated(prompt))
+        progress.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect", printable(prompt.substr(0, 60)), engine->text_length()));
 
     progress.stage("loading the model");
     memory.enter(MemoryStage::load);
-    engine.load();
+    engine->load();
     memory.enter(MemoryStage::denoise);
-    RunProgress run(progress, log, request.settings);
+    const RunLayout layout = request.layout();
+    RunProgress run(progress, log, layout);
     GenerateHooks hooks = run.hooks();
-    hooks.on_latents = [&](const WindowSpan& window, const at::Tensor& latents) {
+    hooks.on_latents = [&](int window, const at::Tensor& latents) {
       sink.latents(window, latents);
-      if (window.index + 1 == static_cast<int>(request.settings.plan.windows.size())) memory.enter(MemoryStage::decode);
+      if (window + 1 == static_cast<int>(layout.windows.size())) memory.enter(MemoryStage::decode);
     };
     hooks.on_frames = [&](const at::Tensor& frames) {
       const int64_t before = sink.playable();
@@ -190,13 +158,13 @@ void generate_video(OptionSet& options, const ResolvedModel& model, RunRequest r
     };
 #ifdef LONGTAKE_VIDEO_IO
     std::optional<LatentPreview> preview;
-    if (o.preview == "latent") preview.emplace(engine.vae());
+    if (o.preview == "latent") preview.emplace(engine->preview());
     if (preview)
-      hooks.on_chunk = [&](const WindowSpan& window, int chunk, const at::Tensor& latents) {
-        write_png(kept.folder().preview(window.index, chunk), preview->picture(latents));
+      hooks.on_chunk = [&](int window, int chunk, const at::Tensor& latents) {
+        write_png(kept.folder().preview(window, chunk), preview->picture(latents));
       };
 #endif
-    PlanRecorder recorder(request.policy.attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name));
+    PlanRecorder recorder(request.chosen_policy().attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name));
     if (!o.record_plan.empty())
       hooks.denoise.on_decision = [&, report = hooks.denoise.on_decision](const DecisionRecord& d) {
         report(d);
@@ -205,10 +173,9 @@ void generate_video(OptionSet& options, const ResolvedModel& model, RunRequest r
     hooks.on_note = [&](const std::string& text) { progress.note(text); };
     const InterruptGuard interrupt;
     hooks.should_stop = InterruptGuard::requested;
-    const WindowRequest& length = request.settings.plan.request;
-    const int64_t planned = length.frames - (request.settings.show_given ? 0 : length.given_frames);
+    const int64_t planned = request.frames();
     try {
-      const RunStats stats = engine.run(request, hooks, &kept.folder());
+      const RunStats stats = engine->run(request, hooks, &kept.folder());
       progress.stage("writing the file");
       sink.finish();
       if (!o.record_plan.empty()) write_plan(o.record_plan, recorder.plan());
@@ -240,15 +207,6 @@ bool was_finished(const GenerateOptions& o, Progress& progress) {
   return true;
 }
 
-// Reads the run's inputs; what they decide about the options is set there.
-RunInputs read_inputs(OptionSet& options) {
-  GenerateOptions o = options.values();
-  RunInputs inputs(o);
-  if (o.context != options.values().context)
-    options.set({"conditioning.context", fmt::format("{}", o.context), "as long as --overlap and the video allow"}, SourceLevel::flag);
-  return inputs;
-}
-
 }  // namespace
 
 void run_generate(OptionSet options, bool extends) {
@@ -261,14 +219,12 @@ void run_generate(OptionSet options, bool extends) {
     apply_record(options, *begun, folder.string());
     if (const std::string& plan = begun->options.at("run.record_plan"); !plan.empty())
       progress.note(fmt::format("the plan {} will not be written: the decisions of the interrupted part are not known any more", plan));
-  } else {
-    const ResolvedModel model = resolve_model(o.model, default_search());
-    options.apply_recipe(model.recipe.defaults);
-    check_options(options, model.recipe);
-    if (is_magi(model.recipe)) return generate_magi(std::move(options), model, extends);
   }
+  const ResolvedModel model = resolve_model(o.model, default_search());
+  if (!begun) options.apply_recipe(model.recipe.defaults);
+  check_options(options, model.recipe);
   check_extends(o, extends);
-  validate(o);
+  validate(o, model.recipe);
   check_length(options);
   if (o.resume && !o.record_plan.empty())
     fail_usage("--record-plan cannot go with --resume: the decisions of the interrupted part are not known any more; leave one of them out");
@@ -276,23 +232,24 @@ void run_generate(OptionSet options, bool extends) {
   if (o.preview != "none") fail_usage("this build writes no pictures (LONGTAKE_VIDEO_IO is off): leave out --preview");
 #endif
   check_one_decider(options);
-  const ResolvedModel model = resolve_model(o.model, default_search());
+  const RunInputs inputs = read_inputs(options, model.recipe);
+  if (!o.dry_run) draw_seed(options);
   std::string note;
-  const RunInputs inputs = read_inputs(options);
+  const std::unique_ptr<VideoRequest> request = make_video_request(model.recipe, o, &note);
+  inputs.give(*request);
+  request->run_settings().decode_ahead = true;
   if (o.dry_run) {
-    const RunRequest request = make_request(o, &note);
-    if (!inputs.note().empty()) fmt::print("{}\n", inputs.note());
-    return dry_run(o, model, request, note);
+    for (const std::string& text : {inputs.note(), note})
+      if (!text.empty()) fmt::print("{}\n", text);
+    fmt::print("{}", dry_run_report(model, o, *request));
+    return;
   }
-  draw_seed(options);
-  RunRequest request = make_request(o, &note);
-  inputs.give(request.settings);
   JsonLog log(o.json_log);
-  log.event({{"event", "start"}, {"version", kVersion}, {"options", options.to_json()}});
+  log.event({{"event", "start"}, {"version", kVersion}, {"options", options.to_json(options_without_effect(model.recipe))}});
   for (const std::string& text : {note, inputs.note()})
     if (!text.empty()) progress.note(text);
   progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
-  generate_video(options, model, request, inputs, begun ? &*begun : nullptr, progress, log);
+  generate_video(options, model, *request, inputs, begun ? &*begun : nullptr, progress, log);
 }
 
 namespace {

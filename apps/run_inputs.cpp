@@ -5,6 +5,7 @@
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "base/utf8.h"
+#include "runtime/families.h"
 #include "runtime/magi_recipe.h"
 #ifdef LONGTAKE_VIDEO_IO
 #include "video_io/fitted_video.h"
@@ -72,9 +73,8 @@ int64_t RunInputs::shown_frames() const { return 0; }
 void RunInputs::show(VideoSink&) const {}
 #endif
 
-ContextRule skyreels_context(const GenerateOptions& options) { return {options.overlap, 1}; }
-
-ContextRule magi_context(const Recipe& recipe) {
+ContextRule context_rule(const Recipe& recipe, const GenerateOptions& options) {
+  if (!is_magi(recipe)) return {options.overlap, 1};
   constexpr int64_t latents = 8;  // the reference's number
   const int64_t missing = magi_missing_frames(recipe);
   return {latents * temporal_stride - missing, missing == 0 ? 0 : temporal_stride - missing};

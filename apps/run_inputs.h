@@ -7,9 +7,9 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-#include "runtime/generate.h"
 #include "runtime/options.h"
 #include "runtime/recipe.h"
+#include "runtime/video_model.h"
 
 namespace longtake {
 
@@ -21,14 +21,12 @@ struct ContextRule {
   int64_t usual;  // where the options leave it open
   int64_t rest;
 };
-ContextRule skyreels_context(const GenerateOptions& options);
-ContextRule magi_context(const Recipe& recipe);
+ContextRule context_rule(const Recipe& recipe, const GenerateOptions& options);
 
 class RunInputs {
  public:
   // Reads what the options name, fits it to the video, and sets the context that they left open (options.context). Errors: bad_file for
   // what cannot be read (video_io/still.h, video_io/reader.h), usage for a context that is longer than the video.
-  explicit RunInputs(GenerateOptions& options) : RunInputs(options, skyreels_context(options)) {}
   RunInputs(GenerateOptions& options, const ContextRule& rule);
   ~RunInputs();
   RunInputs(RunInputs&&) noexcept;
@@ -41,8 +39,7 @@ class RunInputs {
   void show(VideoSink& sink) const;
 
   // Gives the frames to a run of the same options.
-  void give(GenerateSettings& settings) const { settings.given = given_, settings.end_picture = end_; }
-  const at::Tensor& given() const { return given_; }
+  void give(VideoRequest& request) const { request.give(given_, end_); }
 
  private:
   std::string note_;

@@ -19,21 +19,19 @@ void JsonLog::event(const nlohmann::ordered_json& line) {
   if (file_.is_open()) file_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n' << std::flush;
 }
 
-RunProgress::RunProgress(Progress& progress, JsonLog& log, const GenerateSettings& settings, std::string title)
-    : progress_(progress), log_(log), settings_(settings), title_(std::move(title)) {
-  int rows = 0;
-  for (const WindowSpan& window : settings.plan.windows) rows += window_schedule(settings, window).rows();
-  const size_t windows = settings.plan.windows.size();
-  progress.stage(fmt::format("{}denoising {} window{} in {} rows", title_, windows, windows == 1 ? "" : "s", rows));
-  progress.rows_begin(rows);
+RunProgress::RunProgress(Progress& progress, JsonLog& log, RunLayout layout, std::string title)
+    : progress_(progress), log_(log), layout_(std::move(layout)), title_(std::move(title)) {
+  const size_t windows = layout_.windows.size();
+  progress.stage(fmt::format("{}denoising {} window{} in {} rows", title_, windows, windows == 1 ? "" : "s", layout_.rows()));
+  progress.rows_begin(layout_.rows());
 }
 
 GenerateHooks RunProgress::hooks() {
   GenerateHooks hooks;
-  hooks.on_window_start = [this](const WindowSpan& window, const Schedule& schedule) {
-    window_ = window.index;
-    steps_ = schedule.steps();
-    log_.event({{"event", "window"}, {"window", window.index}, {"rows", schedule.rows()}, {"latent_frames", window.latent_frames}});
+  hooks.on_window_start = [this](int window) {
+    window_ = window;
+    const RunLayout::Window& w = layout_.windows[window];
+    log_.event({{"event", "window"}, {"window", window}, {"rows", w.rows}, {"latent_frames", w.latent_frames()}});
   };
   hooks.denoise.on_decision = [this](const DecisionRecord& record) { on_decision(record); };
   hooks.denoise.on_row = [this](int row, int) { on_row(row); };
@@ -53,8 +51,9 @@ void RunProgress::on_decision(const DecisionRecord& d) {
 
 void RunProgress::on_row(int row) {
   const double reused = all_tokens_ == 0 ? 0 : 1 - static_cast<double>(all_recomputed_) / static_cast<double>(all_tokens_);
-  progress_.row_done(fmt::format("{}window {}/{}  chunks {}-{}  step {}/{}", title_, window_ + 1, settings_.plan.windows.size(),
-                                 first_chunk_ + 1, last_chunk_ + 1, std::min(step_ + 1, steps_), steps_),
+  const int steps = layout_.windows[window_].steps;
+  progress_.row_done(fmt::format("{}window {}/{}  chunks {}-{}  step {}/{}", title_, window_ + 1, layout_.windows.size(),
+                                 first_chunk_ + 1, last_chunk_ + 1, std::min(step_ + 1, steps), steps),
                      reused);
   log_.event({{"event", "row"}, {"window", window_}, {"row", row}, {"tokens", row_tokens_}, {"recomputed", row_recomputed_},
               {"seconds", progress_.seconds()}});

@@ -7,8 +7,9 @@
 #include <mutex>
 #include <string>
 
-#include "runtime/generate.h"
+#include "runtime/generate_hooks.h"
 #include "runtime/progress.h"
+#include "runtime/run_layout.h"
 
 namespace longtake {
 
@@ -26,7 +27,7 @@ class JsonLog {
 class RunProgress {
  public:
   // `title` stands in front of every line; "" for nothing.
-  RunProgress(Progress& progress, JsonLog& log, const GenerateSettings& settings, std::string title = "");
+  RunProgress(Progress& progress, JsonLog& log, RunLayout layout, std::string title = "");
 
   // Window, decision and row hooks; the caller adds its own for latents and frames.
   GenerateHooks hooks();
@@ -37,9 +38,9 @@ class RunProgress {
 
   Progress& progress_;
   JsonLog& log_;
-  const GenerateSettings& settings_;
+  const RunLayout layout_;
   std::string title_;
-  int window_ = 0, steps_ = 0, step_ = 0, first_chunk_ = 0, last_chunk_ = 0;
+  int window_ = 0, step_ = 0, first_chunk_ = 0, last_chunk_ = 0;
   int64_t row_tokens_ = 0, row_recomputed_ = 0, all_tokens_ = 0, all_recomputed_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "base/error.h"
+#include "runtime/families.h"
 #include "runtime/progress.h"
 #include "video_io/vbench/check.h"
 #include "video_io/vbench/plan.h"
@@ -67,7 +68,7 @@ void print_plan(const VbenchExport& vbench, const fs::path& root, double seconds
   for (const BatchJob& job : jobs) ++counts[job.about["suite"].get<std::string>()].second;
   fmt::print("{:<24}{:>8}{:>8}\n", "suite", "prompts", "videos");
   for (const std::string& suite : plan.suites) fmt::print("{:<24}{:>8}{:>8}\n", suite, counts[suite].first, counts[suite].second);
-  const int frames = plan_video(o).request.frames;
+  const int frames = plan.frames();
   fmt::print("{} videos of {} frames, {}x{}, {} fps ({:.2f} s): {}, layout {}, crf {}\n", jobs.size(), frames, o.size.height, o.size.width, o.fps,
              plan.seconds(), plan.protocol == VbenchProtocol::standard ? "VBench" : "VBench-Long", name_of(plan.layout), o.crf);
   fmt::print("prompts: {}; model {}, policy {}; seeds {} + 1000003 * line + index\n", plan.prompt_list, o.model, o.policy, plan.seed);
@@ -106,7 +107,10 @@ void plan_export(const Selection& s, const std::string& out, const std::string& 
   if (!options.values().prompt.empty() || !options.values().out.empty()) fail_usage("a plan has neither prompt nor output file: VBench's prompts give both");
   if (!options.values().seed && options.source("seed").level != SourceLevel::builtin) fail_usage("--seed must be a number, so that every video can be made again");
   plan.seed = options.values().seed.value_or(0);
-  plan.options.apply_recipe(recipe_defaults()(options.values().model));
+  const Recipe recipe = resolve_model(options.values().model, default_search()).recipe;
+  if (is_magi(recipe)) plan.recipe = recipe;
+  plan.options.apply_recipe(recipe.defaults);
+  check_options(plan.options, recipe);
   // generate's own default is for watching, not for measuring.
   if (options.source("video.crf").level == SourceLevel::builtin) plan.options.set({"video.crf", "12", "VBench"}, SourceLevel::recipe);
   plan.protocol = protocol_of(s.protocol).value_or(protocol_for(plan.seconds()));
@@ -136,7 +140,7 @@ void run_export(const std::string& root, const std::string& shard, bool remake, 
   const GenerateOptions& o = vbench.plan.options.values();
   if (!o.dry_run) check_case_matters(vbench.folder.meta());
   BatchRun run{vbench.folder, vbench_jobs(vbench)};
-  check_job(run.jobs.front());
+  check_job(run.jobs.front(), vbench.plan.recipe);
   run.shard = parse_shard(shard);
   run.remake = remake;
   run.limit = limit;

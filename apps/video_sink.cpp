@@ -37,7 +37,7 @@ class VideoSink::Target {
  public:
   virtual ~Target() = default;
   virtual void grow_in(const std::filesystem::path&) {}
-  virtual void latents(const WindowSpan&, const at::Tensor&) {}
+  virtual void latents(int, const at::Tensor&) {}
   virtual void frames(const at::Tensor& frames) = 0;  // uint8 [n, H, W, 3]
   virtual int64_t playable() const { return 0; }
   virtual void finish(const nlohmann::ordered_json& record) = 0;
@@ -46,8 +46,8 @@ class VideoSink::Target {
 class VideoSink::TensorFile final : public Target {
  public:
   explicit TensorFile(std::filesystem::path path) : path_(std::move(path)) { check_writable(path_); }
-  void latents(const WindowSpan& window, const at::Tensor& latents) override {
-    tensors_[fmt::format("latents{}", window.index)] = latents.to(at::kFloat).cpu().clone();
+  void latents(int window, const at::Tensor& latents) override {
+    tensors_[fmt::format("latents{}", window)] = latents.to(at::kFloat).cpu().clone();
   }
   void frames(const at::Tensor& frames) override {
     frames_.push_back(frames);
@@ -110,7 +110,7 @@ VideoSink::~VideoSink() = default;
 
 void VideoSink::grow_in(const std::filesystem::path& file) { target_->grow_in(file); }
 
-void VideoSink::latents(const WindowSpan& window, const at::Tensor& latents) { target_->latents(window, latents); }
+void VideoSink::latents(int window, const at::Tensor& latents) { target_->latents(window, latents); }
 
 void VideoSink::given(const at::Tensor& frames) {
   target_->frames(frames);

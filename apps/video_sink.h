@@ -10,7 +10,6 @@
 #include <optional>
 
 #include "runtime/options.h"
-#include "runtime/windows.h"
 
 namespace longtake {
 
@@ -29,7 +28,7 @@ class VideoSink {
   // Frames that the run did not make, before all others: uint8 [n, H, W, 3].
   void given(const at::Tensor& frames);
   // The two may be called from two threads.
-  void latents(const WindowSpan& window, const at::Tensor& latents);  // [C, F, h, w]
+  void latents(int window, const at::Tensor& latents);  // [C, F, h, w]
   void frames(const at::Tensor& frames);                              // [3, n, H, W] in [-1, 1]
   int64_t frame_count() const { return frames_; }  // of the run's own
   int64_t playable() const;  // frames that a player finds in the growing file

@@ -7,10 +7,9 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "runtime/batch_names.h"
-#include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/options_yaml.h"
-#include "runtime/recipe.h"
+#include "runtime/video_model.h"
 
 namespace longtake {
 namespace {
@@ -27,7 +26,7 @@ uint64_t number_of(const std::string& name) {
 }
 
 // Name, output, seed and recipe, once the job's own keys are set.
-void complete(BatchJob& job, const RecipeDefaults& recipes) {
+void complete(BatchJob& job, const RecipeFinder& recipes) {
   OptionSet& options = job.options;
   const GenerateOptions& o = options.values();
   if (!o.seed && options.source("seed").level != SourceLevel::builtin)
@@ -36,10 +35,9 @@ void complete(BatchJob& job, const RecipeDefaults& recipes) {
   if (options.source("seed").level != SourceLevel::job)
     options.set({"seed", fmt::format("{}", o.seed.value_or(0) + number_of(job.name)), "from the name"}, SourceLevel::flag);
   options.set({"out", job.name + ".mp4", "from the name"}, SourceLevel::flag);
-  options.apply_recipe(recipes(o.model));
-  Recipe model;  // of SkyReels-V2, as all that batches run
-  model.name = o.model;
-  check_options(options, model);
+  const Recipe& recipe = recipes(o.model);
+  options.apply_recipe(recipe.defaults);
+  check_options(options, recipe);
 }
 
 void check_count(size_t jobs, const std::string& origin) {
@@ -54,14 +52,12 @@ void refuse_run_key(const OptionAssignment& a) {
 
 }  // namespace
 
-RecipeDefaults recipe_defaults() {
-  const auto known = std::make_shared<std::map<std::string, std::vector<OptionAssignment>>>();
-  return [known](const std::string& model) {
+RecipeFinder recipe_finder() {
+  const auto known = std::make_shared<std::map<std::string, Recipe>>();
+  return [known](const std::string& model) -> const Recipe& {
     const auto found = known->find(model);
     if (found != known->end()) return found->second;
-    const Recipe recipe = resolve_model(model, default_search()).recipe;
-    require_skyreels(recipe, "batch (and vbench)");
-    return known->emplace(model, recipe.defaults).first->second;
+    return known->emplace(model, resolve_model(model, default_search()).recipe).first->second;
   };
 }
 
@@ -88,7 +84,7 @@ std::vector<PromptLine> prompt_lines(const std::string& text, const std::string&
 }
 
 std::vector<BatchJob> parse_prompt_list(const std::string& text, const std::string& origin, const OptionSet& base,
-                                        const RecipeDefaults& recipes) {
+                                        const RecipeFinder& recipes) {
   std::vector<BatchJob> jobs;
   NamePool names;
   for (const PromptLine& line : prompt_lines(text, origin)) {
@@ -104,7 +100,7 @@ std::vector<BatchJob> parse_prompt_list(const std::string& text, const std::stri
 }
 
 std::vector<BatchJob> parse_job_list(const std::string& text, const std::string& origin, const OptionSet& base,
-                                     const RecipeDefaults& recipes) {
+                                     const RecipeFinder& recipes) {
   static const std::string besides[] = {"name"};
   const YAML::Node list = parse_yaml_list(text, origin, kMaxJobListBytes);
   check_count(list.size(), origin);
@@ -140,20 +136,20 @@ std::vector<BatchJob> parse_job_list(const std::string& text, const std::string&
   return jobs;
 }
 
-std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const OptionSet& base, const RecipeDefaults& recipes) {
+std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const OptionSet& base, const RecipeFinder& recipes) {
   const bool yaml = path.extension() == ".yaml" || path.extension() == ".yml";
   const std::string text = read_text_file(path, yaml ? kMaxJobListBytes : kMaxPromptListBytes);
   std::vector<BatchJob> jobs = yaml ? parse_job_list(text, path.string(), base, recipes) : parse_prompt_list(text, path.string(), base, recipes);
   if (jobs.empty()) fail_usage("{}: holds no {}", path.string(), yaml ? "jobs" : "prompts");
-  for (const BatchJob& job : jobs) check_job(job);
+  for (const BatchJob& job : jobs) check_job(job, recipes(job.options.values().model));
   return jobs;
 }
 
-void check_job(const BatchJob& job) {
+void check_job(const BatchJob& job, const Recipe& recipe) {
   try {
-    validate(job.options.values());
+    validate(job.options.values(), recipe);
     check_length(job.options);
-    make_request(job.options.values());
+    make_video_request(recipe, job.options.values());
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", job.place, error.what()));
   }

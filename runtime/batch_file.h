@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "runtime/options.h"
+#include "runtime/recipe.h"
 
 namespace longtake {
 
@@ -29,19 +30,19 @@ struct BatchJob {
   nlohmann::ordered_json about;  // kept with the video's record; an object, or null
 };
 
-// The defaults of a model's recipe, by what --model says.
-using RecipeDefaults = std::function<std::vector<OptionAssignment>(const std::string& model)>;
+// A model's recipe, by what --model says; it stays where it is.
+using RecipeFinder = std::function<const Recipe&(const std::string& model)>;
 
 // From the recipes of default_search(), each read once.
-RecipeDefaults recipe_defaults();
+RecipeFinder recipe_finder();
 
 // `base` holds what --config, --set and flags gave, and no prompt, output or recipe.
-std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const OptionSet& base, const RecipeDefaults& recipes);
+std::vector<BatchJob> read_batch_file(const std::filesystem::path& path, const OptionSet& base, const RecipeFinder& recipes);
 
 std::vector<BatchJob> parse_prompt_list(const std::string& text, const std::string& origin, const OptionSet& base,
-                                        const RecipeDefaults& recipes);
+                                        const RecipeFinder& recipes);
 std::vector<BatchJob> parse_job_list(const std::string& text, const std::string& origin, const OptionSet& base,
-                                     const RecipeDefaults& recipes);
+                                     const RecipeFinder& recipes);
 
 // The lines of a prompt list with their numbers from 1, empty ones left out.
 struct PromptLine {
@@ -52,8 +53,8 @@ std::vector<PromptLine> prompt_lines(const std::string& text, const std::string&
 
 inline constexpr size_t kMaxPromptListBytes = 8 << 20;
 
-// Checks a job across its options, as validate() and make_request() do; messages begin with its place.
-void check_job(const BatchJob& job);
+// Checks a job for a model of this recipe across its options, as validate() and make_video_request() do; messages begin with its place.
+void check_job(const BatchJob& job, const Recipe& recipe);
 
 // I of N, counted from 1: the jobs with index % count == index - 1.
 struct Shard {

@@ -85,8 +85,8 @@ json read_json_object(const fs::path& path, size_t max_bytes) {
 
 std::string json_text(const ordered_json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
 
-ordered_json video_settings(const OptionSet& options) {
-  ordered_json settings = options.to_json(options_without_effect(Recipe{}));  // batches are of SkyReels-V2
+ordered_json video_settings(const OptionSet& options, const Recipe& recipe) {
+  ordered_json settings = options.to_json(options_without_effect(recipe));
   settings.erase("out");
   settings["run"] = ordered_json::object({{"dtype", options.values().dtype}});
   if (options.values().precision != "auto") settings["run"]["precision"] = options.values().precision;
@@ -137,7 +137,8 @@ std::string settings_difference(const json& recorded, const ordered_json& now) {
   return out;
 }
 
-VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const std::string& weights, const FileDigest& digest) {
+VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const Recipe& recipe, const std::string& weights,
+                         const FileDigest& digest) {
   std::error_code error;
   const fs::path video = folder.video(job.name);
   VideoStatus status;
@@ -152,7 +153,7 @@ VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const s
   if (!fs::exists(path, error)) return other("no record tells how it was made");
   status.record = read_record(path);
   const VideoRecord& record = *status.record;
-  if (const std::string difference = settings_difference(record.settings, video_settings(job.options)); !difference.empty()) return other(difference);
+  if (const std::string difference = settings_difference(record.settings, video_settings(job.options, recipe)); !difference.empty()) return other(difference);
   if (record.weights != weights) return other("it was made with other weights");
   for (const auto& [key, file] : input_files(job.options.values())) {
     if (!fs::exists(file, error)) continue;

@@ -56,8 +56,8 @@ nlohmann::json read_json_object(const std::filesystem::path& path, size_t max_by
 // Like nlohmann's dump, with bytes that are not UTF-8 replaced. `indent` -1: one line.
 std::string json_text(const nlohmann::ordered_json& json, int indent = -1);
 
-// The settings that decide how a video looks: without output, device, logs and the like.
-nlohmann::ordered_json video_settings(const OptionSet& options);
+// The settings that decide how a video of a model of this recipe looks: without output, device, logs and the like.
+nlohmann::ordered_json video_settings(const OptionSet& options, const Recipe& recipe);
 
 // By option key: the digests of the pictures and the video that a job is given.
 std::map<std::string, std::string> input_digests(const GenerateOptions& options, const FileDigest& digest);
@@ -89,7 +89,7 @@ struct VideoStatus {
 
 // Compares settings, weights, the contents of pictures and videos that the job is given, size and digest, in this order. A file that was given
 // and is gone counts as unchanged: nothing else could be made of it.
-VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const std::string& weights, const FileDigest& digest);
+VideoStatus video_status(const BatchFolder& folder, const BatchJob& job, const Recipe& recipe, const std::string& weights, const FileDigest& digest);
 
 // The first keys in which two settings differ: "sampling.steps 8, now 4".
 std::string settings_difference(const nlohmann::json& recorded, const nlohmann::ordered_json& now);

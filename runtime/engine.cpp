@@ -47,6 +47,11 @@ std::vector<std::string> RunRequest::all_texts() const {
   return texts;
 }
 
+int RunRequest::frames() const {
+  const WindowRequest& length = settings.plan.request;
+  return length.frames - (settings.show_given ? 0 : length.given_frames);
+}
+
 RunRequest make_request(const GenerateOptions& o, std::string* note) {
   RunRequest request;
   request.prompts = {o.prompt};
@@ -89,7 +94,7 @@ Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uin
 
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
 
-void Engine::cache_texts(std::function<void(const std::string&)> on_note) {
+void Engine::cache_texts(OnNote on_note) {
   const auto folder = TextCache::default_folder();
   if (!folder) return;
   // The number of threads changes the last bits on a CPU.
@@ -130,7 +135,13 @@ const EncodedText& Engine::text(const std::string& text) const {
 void Engine::load() {
   if (loaded()) return;
   load_transformer();
-  vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_) : load_vae(model_.require_files(), target_.device));
+  load_vae();
+}
+
+void Engine::load_vae() {
+  if (!vae_)
+    vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_)
+                              : longtake::load_vae(model_.require_files(), target_.device));
 }
 
 void Engine::load_transformer() {
@@ -229,6 +240,11 @@ RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunF
   else
     noise = std::make_unique<PhiloxNoise>(request.seed);
   return generate(request.settings, backbones(request), *vae_, *policy, *noise, target_.device, hooks, folder);
+}
+
+void Engine::decode(const VideoRequest& request, const RunFolder& folder, const GenerateHooks& hooks) {
+  load_vae();
+  decode_folder(dynamic_cast<const RunRequest&>(request).settings, *vae_, hooks, folder);
 }
 
 }  // namespace longtake

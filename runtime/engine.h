@@ -1,8 +1,7 @@
-// A model that is loaded once and serves any number of runs: what `generate`, `compare` and batches share.
+// A SkyReels-V2 model that is loaded once and serves any number of runs (video_model.h).
 //
-// Texts come first: encode() loads the text encoder, encodes all texts that are not known yet and frees it again, so that it and
-// the transformer never stand in memory together. With a cache of texts the encoder is loaded for those alone that are not in it.
-// The transformer and the VAE are loaded by load(), or by the first run().
+// encode() loads the text encoder, encodes all texts that are not known yet and frees it again. With a cache of texts the encoder is loaded
+// for those alone that are not in it.
 //
 // With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where cuDNN cannot do it, then one
 // chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
@@ -20,11 +19,12 @@
 #include "runtime/options.h"
 #include "runtime/policies.h"
 #include "runtime/text_cache.h"
+#include "runtime/video_model.h"
 
 namespace longtake {
 
 // One run, resolved: what to make, and how.
-struct RunRequest {
+struct RunRequest final : VideoRequest {
   std::vector<std::string> prompts;  // one, or those that settings.texts counts
   std::string negative;
   uint64_t seed = 0;
@@ -33,7 +33,13 @@ struct RunRequest {
   PolicyChoice policy;
   GenerateSettings settings;
 
-  std::vector<std::string> all_texts() const;  // that must be encoded
+  std::vector<std::string> all_prompts() const override { return prompts; }
+  std::vector<std::string> all_texts() const override;
+  int frames() const override;
+  RunLayout layout() const override { return run_layout(settings); }
+  const PolicyChoice& chosen_policy() const override { return policy; }
+  RunSettings& run_settings() override { return settings; }
+  void give(const at::Tensor& given, const at::Tensor& end_picture) override { settings.given = given, settings.end_picture = end_picture; }
 };
 
 // The request that the options describe; a duration becomes frames, and `note` says what was rounded. The seed must be set
@@ -43,40 +49,41 @@ RunRequest make_request(const GenerateOptions& options, std::string* note = null
 // How steps look to policies on this model: `embedding` gives the conditioning vector of a timestep.
 StepModel step_model(const Recipe& recipe, std::function<at::Tensor(double)> embedding, int64_t dim);
 
-class Engine {
+class Engine final : public VideoModel {
  public:
   // The model's files, which must be there; or with `random_seed` its recipe's sizes with random weights and texts
   // (random_model.h), for measurements.
   Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed = std::nullopt);
-  Engine(const Engine&) = delete;
-  Engine& operator=(const Engine&) = delete;
 
-  // Lets texts come from the user's cache folder, and go there. `on_note`: what the user should know.
-  void cache_texts(std::function<void(const std::string&)> on_note);
-
-  // Encodes the texts that are new.
-  void encode(const std::vector<std::string>& texts);
+  void cache_texts(OnNote on_note) override;
+  void encode(const std::vector<std::string>& texts) override;
   const EncodedText& text(const std::string& text) const;  // its context is in host memory
+  bool truncated(const std::string& text) const override { return this->text(text).truncated; }
+  int64_t text_length() const override;
 
-  void load();
+  void load() override;
   bool loaded() const { return transformer_.has_value(); }
 
   // How the request's steps look to policies; valid while the engine is. Its texts must have been encoded.
   StepModel steps(const RunRequest& request);
 
-  // Runs all windows; texts must have been encoded, and the run's hooks get latents, frames and decisions as they come. With a
-  // run folder, the run is kept there and goes on from what is there (generate.h). `policy` decides instead of the request's.
+  // `policy` decides instead of the request's.
   RunStats run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr, CachePolicy* policy = nullptr);
+  RunStats run(const VideoRequest& request, const GenerateHooks& hooks, RunFolder* folder) override {
+    return run(dynamic_cast<const RunRequest&>(request), hooks, folder);
+  }
+  void decode(const VideoRequest& request, const RunFolder& folder, const GenerateHooks& hooks) override;
 
+  LatentPreview preview() const override { return LatentPreview(*vae_); }
   const ResolvedModel& model() const { return model_; }
-  const ModelTarget& target() const { return target_; }  // as it is: fp8 is false once it was given up
-  int64_t text_length() const;  // tokens of a prompt that the model reads
+  const ModelTarget& target() const override { return target_; }  // as it is: fp8 is false once it was given up
   const skyreels::Transformer& transformer() const { return *transformer_; }
   const WanVae& vae() const { return *vae_; }
 
  private:
   BackboneFactory backbones(const RunRequest& request);
   void load_transformer();
+  void load_vae();
   bool first_step_is_finite(const RunRequest& request);
   // Tries fp8 products once, and says through on_note what became of them.
   void settle_precision(const RunRequest& request, const std::function<void(const std::string&)>& on_note);

@@ -43,11 +43,6 @@ const Reasons& not_in_magi() {
       {"run.offload", "its blocks stay on the device so far"},
       {"run.memory_budget", "its memory is not planned yet"},
       {"run.record_plan", "plans are of SkyReels-V2's windows"},
-      {"run.resume", "its runs cannot be taken up again yet"},
-      {"run.overwrite_run", "its runs keep no run folder yet"},
-      {"run.keep_run", "its runs keep no run folder yet"},
-      {"run.preview", "its runs keep no run folder yet"},
-      {"run.checkpoint_budget", "its runs keep no run folder yet"},
   };
   return reasons;
 }
@@ -94,6 +89,13 @@ void check_options(const OptionSet& options, const Recipe& recipe) {
   }
 }
 
+void validate(const GenerateOptions& options, const Recipe& recipe) {
+  if (is_magi(recipe))
+    validate_run(options);
+  else
+    validate(options);
+}
+
 void check_recipe_family(const Recipe& recipe, const std::string& origin) {
   for (const OptionAssignment& value : recipe.defaults)
     if (const std::string why = without_effect(recipe, value.key); !why.empty())
@@ -112,8 +114,8 @@ void check_recipe_family(const Recipe& recipe, const std::string& origin) {
 
 void require_skyreels(const Recipe& recipe, const std::string& verb) {
   if (is_magi(recipe))
-    fail_usage("{} is of the family {}, which longtake {} does not run yet; generate, extend and bench generate do", recipe.name,
-               recipe.architecture.family, verb);
+    fail_usage("{} is of the family {}, for which longtake {} has nothing to fit: its policies compare latents, not the residuals and timestep "
+               "embeddings that thresholds of {} are fitted to", recipe.name, recipe.architecture.family, verb, kSkyreelsFamily);
 }
 
 }  // namespace longtake

@@ -26,6 +26,9 @@ std::vector<std::string> options_without_effect(const Recipe& recipe);
 // Throws (usage) for an option that the user set and that means nothing to the model.
 void check_options(const OptionSet& options, const Recipe& recipe);
 
+// Checks options across each other as far as they mean something to the model (validate() or validate_run(), options.h). Errors: usage.
+void validate(const GenerateOptions& options, const Recipe& recipe);
+
 // Throws (usage) where a recipe's defaults or layouts are those of another family, beginning with `origin`.
 void check_recipe_family(const Recipe& recipe, const std::string& origin);
 

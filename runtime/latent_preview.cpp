@@ -14,17 +14,17 @@
 namespace longtake {
 namespace {
 
-constexpr int64_t kSide = 128, kFrames = 5;  // of a fitting clip: pixels, frames
+constexpr int64_t kSide = 128;  // of a fitting clip, in pixels
 constexpr double kRidge = 1e-3;  // in units of the variance that latents have
 constexpr uint64_t kSeed = 0x70726576;
 
-// Random colours that are constant over squares of `square` pixels, [3, kFrames, kSide, kSide] in [-1, 1]: half of them change
-// from the first frame to the others.
-at::Tensor patches(int64_t square) {
+// Random colours that are constant over squares of `square` pixels, [3, first + later, kSide, kSide] in [-1, 1]: half of them change from
+// the first frames to the later ones.
+at::Tensor patches(int64_t square, int64_t first_frames, int64_t later_frames) {
   const at::Tensor coarse = normal(kSeed, static_cast<uint64_t>(square), {2, 3, kSide / square, kSide / square}).clamp(-1, 1);
   const at::Tensor fine = at::upsample_nearest2d(coarse, {kSide, kSide}).unsqueeze(2);  // [2, 3, 1, kSide, kSide]
   const at::Tensor first = fine[0], later = at::cat({fine[0].narrow(2, 0, kSide / 2), fine[1].narrow(2, kSide / 2, kSide / 2)}, 2);
-  return at::cat({first, later.expand({3, kFrames - 1, kSide, kSide})}, 1);
+  return at::cat({first.expand({3, first_frames, kSide, kSide}), later.expand({3, later_frames, kSide, kSide})}, 1);
 }
 
 // [C, n, h, w] -> [n * h * w, C], float32 on the CPU.
@@ -32,24 +32,29 @@ at::Tensor as_rows(const at::Tensor& x) { return x.to(at::kFloat).cpu().permute(
 
 }  // namespace
 
-at::Tensor latent_colours(const at::Tensor& frames) {
-  const int64_t n = frames.size(1), height = frames.size(2), width = frames.size(3);
-  LONGTAKE_CHECK(n % 4 == 1 && height % 8 == 0 && width % 8 == 0, "expected 4k + 1 frames with sides of 8k, found {} of {}x{}", n, height, width);
+at::Tensor latent_colours(const at::Tensor& frames, bool first_alone) {
+  const int64_t n = frames.size(1), height = frames.size(2), width = frames.size(3), alone = first_alone ? 1 : 0;
+  LONGTAKE_CHECK(n % 4 == alone && height % 8 == 0 && width % 8 == 0, "expected 4k + {} frames with sides of 8k, found {} of {}x{}", alone, n,
+                 height, width);
   const at::Tensor small = frames.to(at::kFloat).reshape({3, n, height / 8, 8, width / 8, 8}).mean(at::IntArrayRef{3, 5});
-  if (n == 1) return small;
-  const at::Tensor later = small.narrow(1, 1, n - 1).reshape({3, (n - 1) / 4, 4, height / 8, width / 8}).mean(2);
-  return at::cat({small.narrow(1, 0, 1), later}, 1);
+  if (n == alone) return small;
+  const at::Tensor later = small.narrow(1, alone, n - alone).reshape({3, (n - alone) / 4, 4, height / 8, width / 8}).mean(2);
+  return first_alone ? at::cat({small.narrow(1, 0, 1), later}, 1) : later;
 }
 
-LatentPreview::LatentPreview(const WanVae& vae) {
-  const int64_t channels = vae.sizes().z_dim;
+LatentPreview::LatentPreview(const WanVae& vae)
+    : LatentPreview([&](const at::Tensor& frames) { return vae.encode(frames.unsqueeze(0).to(vae.device())).squeeze(0); },
+                    [&](const at::Tensor& latents) { return vae.decode(latents.unsqueeze(0)).squeeze(0); }, /*first_alone=*/true) {}
+
+LatentPreview::LatentPreview(const Coding& encode, const Coding& decode, bool first_alone) {
   std::vector<at::Tensor> inputs, outputs;
   for (const int64_t square : {8, 16, 32, 128}) {
-    const at::Tensor latents = vae.encode(patches(square).unsqueeze(0).to(vae.device()));
-    inputs.push_back(as_rows(latents.squeeze(0)));
-    outputs.push_back(as_rows(latent_colours(vae.decode(latents).squeeze(0))));
+    const at::Tensor latents = encode(patches(square, first_alone ? 1 : 4, 4));
+    inputs.push_back(as_rows(latents));
+    outputs.push_back(as_rows(latent_colours(decode(latents), first_alone)));
   }
   const at::Tensor x = at::cat(inputs).contiguous(), y = at::cat(outputs).contiguous();
+  const int64_t channels = x.size(1);
   using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   Eigen::MatrixXd a(x.size(0), channels + 1);
   a.leftCols(channels) = Eigen::Map<const Rows>(x.const_data_ptr<float>(), x.size(0), channels).cast<double>();

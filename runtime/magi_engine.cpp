@@ -1,116 +1,90 @@
 #include "runtime/magi_engine.h"
 
-#include <chrono>
-
 #include "base/error.h"
 #include "runtime/magi_policies.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_texts.h"
 #include "runtime/stopwatch.h"
-#include "runtime/work_queue.h"
 
 namespace longtake {
 namespace {
 
-constexpr size_t kDecodeQueue = 2;  // chunks that may wait before denoising waits for them
+constexpr size_t kDecodeQueue = 2;   // chunks are large
+constexpr int64_t kLatentPixel = 8;  // side of a latent pixel, with either VAE
 
-using Clock = std::chrono::steady_clock;
-
-struct Stopped {};
-
-// One run: the loop's rows on one side, the VAE on the other.
-class MagiRun {
+// A video is one window, a picture that it begins with is shown, a video's end is not.
+class MagiWindowDecoder final : public WindowDecoder {
  public:
-  MagiRun(const MagiRequest& request, const MagiHooks& hooks, const MagiCodec& codec, const at::Device& device)
-      : request_(request), hooks_(hooks), codec_(codec), device_(device), settings_(request.settings()),
-        queue_(request.decode_ahead ? kDecodeQueue : 0) {}
+  MagiWindowDecoder(const MagiRequest& request, const MagiCodec& codec, const GenerateHooks& hooks)
+      : size_(request.settings().size), codec_(codec), hooks_(hooks) {}
 
-  RunStats denoise(const magi::Transformer& transformer, const at::Tensor& caption, const magi::SpecialTokens& tokens) {
-    const magi::RunConfig& run = request_.config.run;
-    const int64_t patch = codec_.patch();
-    const magi::VideoTexts texts(transformer, {caption}, {}, tokens, request_.special_tokens, settings_.size);
-    const magi::MagiBackbone backbone(transformer, texts.branches(), texts.none(),
-                                      magi::video_geometry(settings_.size, run.height / patch, run.width / patch));
-    const std::unique_ptr<CachePolicy> policy = make_latent_policy(request_.policy);
-    PhiloxNoise noise(request_.seed);
-    const at::Tensor prefix = encode_given();
-    // A picture is shown, a video's frames are not.
-    decoder_ = codec_.decoder(settings_.size.prefix_frames > 1 ? prefix : at::Tensor());
-    DenoiseHooks hooks = hooks_.denoise;
-    hooks.on_row_end = [&](const RowEnd& end) { row_ended(end); };
-    if (hooks_.on_start) hooks_.on_start();
-    row_began_ = Clock::now();
-    try {
-      const at::Tensor latents = magi::denoise_video(backbone, *policy, settings_, prefix, noise, device_, stats_, hooks);
-      if (hooks_.on_latents) hooks_.on_latents(latents);
-    } catch (const Stopped&) {
-      finish();
-      fail(ExitCode::interrupted, "interrupted with {} of {} chunks finished", finished_, settings_.size.chunks - settings_.size.first);
+  void begin_window(int, const at::Tensor& prefix) override {
+    {
+      const Stopwatch watch(seconds_);
+      decoder_ = codec_.decoder(size_.prefix_frames > 1 ? prefix : at::Tensor());
     }
-    finish();
-    return stats_;
+    if (size_.prefix_frames == 1 && size_.first == 1) hand_out(prefix);  // a picture that is a chunk of its own
   }
+
+  void decode(int, int chunk, const at::Tensor& latents) override {
+    const KeyRange shown = size_.emitted(chunk);
+    if (shown.begin < shown.end) hand_out(latents.narrow(1, shown.begin - int64_t{chunk} * size_.chunk_frames, shown.end - shown.begin));
+  }
+
+  void end_window() override {}
+  double seconds() const override { return seconds_; }
 
  private:
-  at::Tensor encode_given() {
-    if (!request_.given.defined()) return {};
-    const Stopwatch watch(stats_.encode_seconds);
-    return codec_.encode(request_.given);
-  }
-
-  void row_ended(const RowEnd& end) {
-    const auto now = Clock::now();
-    stats_.denoise_seconds += std::chrono::duration<double>(now - row_began_).count();
-    for (const int chunk : end.finished) {
-      const KeyRange emitted = settings_.size.emitted(chunk);
-      ++finished_;
-      if (emitted.begin == emitted.end) continue;
-      const at::Tensor latents = end.latents.narrow(1, emitted.begin, emitted.end - emitted.begin).clone();
-      if (request_.decode_ahead)
-        queue_.post([this, latents] { decode(latents); });
-      else
-        waiting_.push_back(latents);
-    }
-    if (hooks_.denoise.on_row_end) hooks_.denoise.on_row_end(end);
-    if (end.row + 1 < end.rows && hooks_.should_stop && hooks_.should_stop()) throw Stopped{};
-    row_began_ = Clock::now();
-  }
-
-  void decode(const at::Tensor& latents) {
-    const Stopwatch watch(decode_seconds_);
+  void hand_out(const at::Tensor& latents) {
+    const Stopwatch watch(seconds_);
     const at::Tensor frames = decoder_->decode(latents);
     if (hooks_.on_frames) hooks_.on_frames(frames);
   }
 
-  void finish() {
-    for (const at::Tensor& latents : waiting_) decode(latents);
-    waiting_.clear();
-    queue_.wait();
-    stats_.decode_seconds = decode_seconds_;
+  const magi::VideoSize size_;
+  const MagiCodec& codec_;
+  const GenerateHooks& hooks_;
+  std::unique_ptr<MagiDecoder> decoder_;
+  double seconds_ = 0;
+};
+
+// What the request is denoised with.
+struct MagiParts {
+  const magi::Transformer& transformer;
+  const MagiCodec& codec;
+  const at::Tensor& caption;
+  const magi::SpecialTokens& special_tokens;
+  CachePolicy& policy;
+  NoiseSource& noise;
+  at::Device device;
+};
+
+class MagiWindow final : public WindowMaker {
+ public:
+  MagiWindow(const MagiRequest& request, const MagiParts& parts) : request_(request), parts_(parts), settings_(request.settings()) {}
+
+  // In the order of memory that it is read back in from a folder: VAEs differ in their last bits where that differs.
+  at::Tensor encode_prefix(int) override { return parts_.codec.encode(request_.given).contiguous(); }
+  at::Tensor encode_end_picture(int) override { return {}; }
+
+  at::Tensor denoise(int, const GivenLatents& given, RunStats& stats, const DenoiseHooks& hooks, const State* resume) override {
+    const magi::RunConfig& run = request_.config.run;
+    const magi::VideoTexts texts(parts_.transformer, {parts_.caption}, {}, parts_.special_tokens, request_.special_tokens, settings_.size);
+    const magi::MagiBackbone backbone(parts_.transformer, texts.branches(), texts.none(),
+                                      magi::video_geometry(settings_.size, run.height / kLatentPixel, run.width / kLatentPixel));
+    return magi::denoise_video(backbone, parts_.policy, settings_, given.prefix, parts_.noise, parts_.device, stats, hooks, resume);
   }
 
+ private:
   const MagiRequest& request_;
-  const MagiHooks& hooks_;
-  const MagiCodec& codec_;
-  const at::Device device_;
+  const MagiParts& parts_;
   const magi::VideoSettings settings_;
-  std::unique_ptr<MagiDecoder> decoder_;
-  RunStats stats_;
-  int finished_ = 0;
-  double decode_seconds_ = 0;
-  std::vector<at::Tensor> waiting_;  // finished and not decoded; empty with decode_ahead
-  Clock::time_point row_began_;
-  WorkQueue queue_;  // last: it stops before what its tasks use is gone
 };
 
 }  // namespace
 
 int MagiRequest::prefix_frames() const {
-  if (!given.defined()) return 0;
-  const int64_t frames = given.size(1), step = config.run.temporal_downsample, missing = config.run.missing_frames;
-  LONGTAKE_CHECK(frames == 1 || (frames + missing) % step == 0, "expected one given frame or {} less than a multiple of {}, found {}", missing,
-                 step, frames);
-  return static_cast<int>(frames == 1 ? 1 : (frames + missing) / step);
+  return given_frames > 1 ? (given_frames + config.run.missing_frames) / config.run.temporal_downsample : given_frames;
 }
 
 magi::VideoSettings MagiRequest::settings() const {
@@ -121,17 +95,36 @@ magi::VideoSettings MagiRequest::settings() const {
 
 int MagiRequest::frames() const {
   const magi::VideoSize size = settings().size;
-  int64_t latents = 0;
-  for (int chunk = size.first; chunk < size.chunks; ++chunk) latents += size.emitted(chunk).end - size.emitted(chunk).begin;
-  const bool from_the_start = size.emitted(size.first).begin == 0;
-  return static_cast<int>(latents) * config.run.temporal_downsample - (from_the_start ? config.run.missing_frames : 0);
+  const int hidden = size.prefix_frames > 1 ? size.prefix_frames : 0;  // latent frames
+  return (size.frames() - hidden) * config.run.temporal_downsample - (hidden == 0 ? config.run.missing_frames : 0);
+}
+
+RunLayout MagiRequest::layout() const {
+  const magi::VideoSettings s = settings();
+  const std::vector<magi::Row> rows = magi::rows(s.schedule, s.size);
+  RunLayout::Window window{.chunks = {}, .given = s.size.first, .rows = static_cast<int>(rows.size()), .steps = s.schedule.steps,
+                           .prefix = s.size.prefix_frames, .apart = s.size.first * s.size.chunk_frames};
+  for (int c = 0; c < s.size.chunks; ++c) window.chunks.push_back({c * s.size.chunk_frames, s.size.chunk_frames, -1, c * s.size.chunk_frames});
+  for (size_t row = 0; row < rows.size(); ++row)
+    if (rows[row].finished >= 0) window.chunks.at(rows[row].finished).last_row = static_cast<int>(row);
+  return {.channels = config.model.latent_channels(), .height = config.run.height / kLatentPixel, .width = config.run.width / kLatentPixel,
+          .latent_frames = s.size.frames(), .missing_frames = config.run.missing_frames, .overlap = 0, .windows = {window}};
+}
+
+void MagiRequest::give(const at::Tensor& frames, const at::Tensor& end_picture) {
+  LONGTAKE_CHECK(!end_picture.defined(), "expected no end picture");
+  given = frames;
 }
 
 MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, std::string* note) {
   MagiRequest request;
   request.prompt = o.prompt;
   request.seed = o.seed.value_or(0);
+  request.run.decode_queue = kDecodeQueue;
+  request.run.checkpoint_bytes = o.checkpoint_budget;
   request.config = magi_config(recipe, o, note);
+  check_magi_context(recipe, o);
+  request.given_frames = !o.image.empty() ? 1 : o.video.empty() ? 0 : o.context;
   request.special_tokens = magi_text_settings(o.special_tokens);
   if (o.special_tokens != "none" && !has_special_rows(recipe))
     fail_usage("{} has no special rows; leave out --special-tokens", recipe.name);
@@ -165,14 +158,41 @@ const MagiCaption& MagiEngine::caption(const std::string& text) const {
 void MagiEngine::load() {
   if (transformer_) return;
   special_tokens_ = random_seed_ ? random_special_tokens(model_.recipe, *random_seed_) : load_special_tokens(model_);
-  codec_ = random_seed_ ? random_magi_codec(model_.recipe, target_, *random_seed_) : load_magi_codec(model_, target_);
+  load_codec();
   transformer_.emplace(random_seed_ ? random_magi_transformer(model_.recipe, target_, *random_seed_)
                                     : load_magi_transformer(model_, target_, quantised_as_));
 }
 
-RunStats MagiEngine::run(const MagiRequest& request, const MagiHooks& hooks) {
+void MagiEngine::load_codec() {
+  if (codec_) return;
+  codec_ = random_seed_ ? random_magi_codec(model_.recipe, target_, *random_seed_) : load_magi_codec(model_, target_);
+  if (codec_->patch() != kLatentPixel)
+    fail_file("the VAE of {} makes one latent pixel of {} x {}; longtake runs MAGI-1 models where it is {} x {}", model_.recipe.name, codec_->patch(),
+              codec_->patch(), kLatentPixel, kLatentPixel);
+}
+
+RunStats MagiEngine::run(const MagiRequest& request, const GenerateHooks& hooks, RunFolder* folder) {
+  const int64_t given = request.given.defined() ? request.given.size(1) : 0;
+  LONGTAKE_CHECK(given == request.given_frames, "expected {} given frames, found {}", request.given_frames, given);
   load();
-  return MagiRun(request, hooks, *codec_, target_.device).denoise(*transformer_, caption(request.prompt).rows, *special_tokens_);
+  const std::unique_ptr<CachePolicy> policy = make_latent_policy(request.policy);
+  PhiloxNoise noise(request.seed);
+  const MagiParts parts{*transformer_, *codec_, caption(request.prompt).rows, *special_tokens_, *policy, noise, target_.device};
+  MagiWindow maker(request, parts);
+  MagiWindowDecoder decoder(request, *codec_, hooks);
+  return run_windows(maker, decoder, request.layout(), request.run, *policy, noise, target_.device, hooks, folder);
+}
+
+void MagiEngine::decode(const VideoRequest& request, const RunFolder& folder, const GenerateHooks& hooks) {
+  load_codec();
+  MagiWindowDecoder decoder(dynamic_cast<const MagiRequest&>(request), *codec_, hooks);
+  decode_kept(decoder, request.layout(), target_.device, hooks, folder);
+}
+
+LatentPreview MagiEngine::preview() const {
+  const bool first_alone = magi_missing_frames(model_.recipe) > 0;
+  return LatentPreview([this](const at::Tensor& frames) { return codec_->encode(frames.to(target_.device)); },
+                       [this](const at::Tensor& latents) { return codec_->decoder({})->decode(latents); }, first_alone);
 }
 
 }  // namespace longtake

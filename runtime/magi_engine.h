@@ -1,7 +1,5 @@
-// A MAGI-1 model that is loaded once and serves any number of runs: what engine.h is for SkyReels-V2.
-//
-// Texts come first, so that the text encoder and the transformer never stand in memory together; the transformer and the VAE
-// are loaded by load(), or by the first run(). A video is one run of the schedule, however long it is.
+// A MAGI-1 model that is loaded once and serves any number of runs (video_model.h). A video is one run of the schedule, however long it is:
+// one window.
 #pragma once
 
 #include <map>
@@ -14,60 +12,63 @@
 #include "runtime/magi_denoise.h"
 #include "runtime/magi_model.h"
 #include "runtime/policies.h"
+#include "runtime/video_model.h"
 
 namespace longtake {
 
 // One run, resolved.
-struct MagiRequest {
+struct MagiRequest final : VideoRequest {
   std::string prompt;
   uint64_t seed = 0;
   magi::Config config;               // magi_recipe.h
   magi::TextSettings special_tokens;
   PolicyChoice policy;  // of the latent family
+  int given_frames = 0;  // as many as `given` will have
   // [3, n, H, W] in [-1, 1]: a picture (n = 1), or the end of a video, 4k frames (4k + 1 with Wan's VAE); undefined for
   // none. A picture is shown, a video's frames are not.
   at::Tensor given;
-  // Decode finished chunks in a thread of its own while later ones denoise: the same bits, sooner. Off, all are decoded when denoising
-  // is done, so that seconds of both can be told apart.
-  bool decode_ahead = false;
+  RunSettings run;
 
   int prefix_frames() const;                // latent frames
   magi::VideoSettings settings() const;
-  int frames() const;                       // that the run hands out
+
+  std::vector<std::string> all_prompts() const override { return {prompt}; }
+  std::vector<std::string> all_texts() const override { return {prompt}; }
+  int frames() const override;
+  RunLayout layout() const override;
+  const PolicyChoice& chosen_policy() const override { return policy; }
+  RunSettings& run_settings() override { return run; }
+  void give(const at::Tensor& frames, const at::Tensor& end_picture) override;
 };
 
 // The request that the options describe, whose `given` is still to come; `note` says what was rounded. Errors: usage.
 MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& options, std::string* note = nullptr);
 
-struct MagiHooks {
-  DenoiseHooks denoise;
-  std::function<void()> on_start;                             // before the first row, with everything else done
-  std::function<void(const at::Tensor& latents)> on_latents;  // of the whole video [C, F, h, w], given frames included
-  // [3, n, H, W] in [-1, 1], in order. Called from the decoding thread with decode_ahead.
-  std::function<void(const at::Tensor& frames)> on_frames;
-  std::function<bool()> should_stop;  // asked between rows: true ends the run with an Error (interrupted), with all that is finished decoded
-};
-
-class MagiEngine {
+class MagiEngine final : public VideoModel {
  public:
   // The model's files, which must be there; or with `random_seed` its recipe's sizes with random weights and texts.
   MagiEngine(ResolvedModel model, const ModelTarget& target, magi::QuantisedAs quantised_as, std::optional<uint64_t> random_seed = std::nullopt);
-  MagiEngine(const MagiEngine&) = delete;
-  MagiEngine& operator=(const MagiEngine&) = delete;
 
-  // Encodes the texts that are new.
-  void encode(const std::vector<std::string>& texts);
+  void encode(const std::vector<std::string>& texts) override;
   const MagiCaption& caption(const std::string& text) const;
+  bool truncated(const std::string& text) const override { return caption(text).truncated; }
+  int64_t text_length() const override { return model_.recipe.architecture.text_len; }
 
-  void load();
+  void load() override;
 
-  // Its prompt must have been encoded.
-  RunStats run(const MagiRequest& request, const MagiHooks& hooks);
+  RunStats run(const MagiRequest& request, const GenerateHooks& hooks, RunFolder* folder = nullptr);
+  RunStats run(const VideoRequest& request, const GenerateHooks& hooks, RunFolder* folder) override {
+    return run(dynamic_cast<const MagiRequest&>(request), hooks, folder);
+  }
+  void decode(const VideoRequest& request, const RunFolder& folder, const GenerateHooks& hooks) override;
 
-  const ModelTarget& target() const { return target_; }
+  LatentPreview preview() const override;
+  const ModelTarget& target() const override { return target_; }
   const magi::Transformer& transformer() const { return *transformer_; }
 
  private:
+  void load_codec();
+
   ResolvedModel model_;
   ModelTarget target_;
   magi::QuantisedAs quantised_as_;

@@ -206,6 +206,14 @@ magi::Config magi_config(const Recipe& recipe, const GenerateOptions& o, std::st
   return c;
 }
 
+void check_magi_context(const Recipe& recipe, const GenerateOptions& o) {
+  const int missing = magi_missing_frames(recipe), rest = missing == 0 ? 0 : kTemporalStride - missing;
+  if (const int behind = o.context - rest; o.context != 0 && (behind < 0 || behind % kTemporalStride != 0))
+    fail_usage("conditioning.context must be {}a multiple of {} frames for this model, found {}; use {}",
+               rest == 0 ? "" : fmt::format("{} more than ", rest), kTemporalStride, o.context,
+               (std::max(behind, 0) / kTemporalStride + 1) * kTemporalStride + rest);
+}
+
 magi::TextSettings magi_text_settings(const std::string& text) {
   magi::TextSettings s;
   s.high_quality = s.duration = false;

@@ -36,6 +36,9 @@ MagiVaeConfig magi_vae_config(const Recipe& recipe);
 // Errors: usage, in the options' words; bad_file as magi_sizes.
 magi::Config magi_config(const Recipe& recipe, const GenerateOptions& options, std::string* note = nullptr);
 
+// Throws (usage) where the options say how many frames of a video there are to go on from, and these are no whole latent frames.
+void check_magi_context(const Recipe& recipe, const GenerateOptions& options);
+
 // "high_quality,duration" or "none".
 magi::TextSettings magi_text_settings(const std::string& special_tokens);
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
+#include "runtime/families.h"
 #include "runtime/options_yaml.h"
 #include "runtime/policy_spec.h"
 
@@ -101,11 +102,12 @@ std::vector<PolicyEntry> parse_policy_list(std::span<const std::string> texts) {
   return entries;
 }
 
-OptionSet with_entry(const OptionSet& shared, const PolicyEntry& entry) {
+OptionSet with_entry(const OptionSet& shared, const PolicyEntry& entry, const Recipe& recipe) {
   OptionSet options = shared;
   options.set({"policy", entry.policy, "--policies"}, SourceLevel::flag);
   for (const OptionAssignment& option : entry.options) options.set(option, SourceLevel::flag);
-  validate(options.values());
+  check_options(options, recipe);
+  validate(options.values(), recipe);
   return options;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/options.h"
+#include "runtime/recipe.h"
 
 namespace longtake {
 
@@ -33,7 +34,7 @@ PolicyEntry parse_policy_entry(std::string_view text);
 // All entries of all texts, in order. Errors: usage for an entry that appears twice.
 std::vector<PolicyEntry> parse_policy_list(std::span<const std::string> texts);
 
-// The options with the entry's own put over them, checked.
-OptionSet with_entry(const OptionSet& shared, const PolicyEntry& entry);
+// The options with the entry's own put over them, checked for a model of this recipe.
+OptionSet with_entry(const OptionSet& shared, const PolicyEntry& entry, const Recipe& recipe);
 
 }  // namespace longtake

@@ -170,11 +170,11 @@ std::vector<std::pair<int, int>> RunFolder::numbers(const std::string& kind) con
 }
 
 std::vector<int64_t> RunFolder::latent_shape(int64_t frames) const {
-  return {settings_.latent_channels, frames, settings_.height / 8, settings_.width / 8};
+  return {layout_.channels, frames, layout_.height, layout_.width};
 }
 
-RunProgressMade RunFolder::attach(const GenerateSettings& settings) {
-  settings_ = settings;
+RunProgressMade RunFolder::attach(const RunLayout& layout) {
+  layout_ = layout;
   const RunProgressMade made = check_order();
   check_shapes();
   if (lock_) tidy(made);
@@ -183,32 +183,30 @@ RunProgressMade RunFolder::attach(const GenerateSettings& settings) {
 
 // Windows and chunks come in order, so that what is there is everything up to one point.
 RunProgressMade RunFolder::check_order() const {
-  const auto& windows = settings_.plan.windows;
+  const auto& windows = layout_.windows;
   RunProgressMade made;
   for (const auto& [window, unused] : numbers("window")) {
     if (window != made.windows) refuse(path(), fmt::format("the marker of window {} is missing", made.windows));
     if (++made.windows > static_cast<int>(windows.size())) refuse(path(), fmt::format("the run has {} windows", windows.size()));
   }
   const auto has_prefix = [&](int w) {
-    return w >= 0 && w < static_cast<int>(windows.size()) && windows[w].prefix_latents > 0 && (w == 0 || settings_.history == History::reencode);
+    return w >= 0 && w < static_cast<int>(windows.size()) && windows[w].prefix > 0 && !windows[w].carried;
   };
   std::vector<int> chunks(windows.size() + 1, 0);  // finished ones by window
   for (const auto& [window, chunk] : numbers("chunk")) {
     if (window > made.windows || window >= static_cast<int>(windows.size()))
       refuse(path(), fmt::format("chunk {} of window {} comes before window {} is finished", chunk, window, made.windows));
-    const Schedule schedule = window_schedule(settings_, windows[window]);
-    const int expected = schedule.ready_chunks() + chunks[window]++;
-    if (chunk != expected || chunk >= schedule.chunks())
+    const int expected = windows[window].given + chunks[window]++;
+    if (chunk != expected || chunk >= static_cast<int>(windows[window].chunks.size()))
       refuse(path(), fmt::format("window {} holds chunk {} where {} is expected", window, chunk, expected));
   }
   for (const auto& [window, unused] : numbers("prefix"))
     if (!has_prefix(window) || window > made.windows)
       refuse(path(), fmt::format("window {} has no prefix of its own yet", window));
   for (int w = 0; w <= made.windows && w < static_cast<int>(windows.size()); ++w) {
-    const Schedule schedule = window_schedule(settings_, windows[w]);
-    if (w < made.windows && chunks[w] != schedule.chunks() - schedule.ready_chunks())
-      refuse(path(), fmt::format("window {} is marked as finished, but has {} of {} chunks", w, chunks[w],
-                                 schedule.chunks() - schedule.ready_chunks()));
+    const int all = static_cast<int>(windows[w].chunks.size()) - windows[w].given;
+    if (w < made.windows && chunks[w] != all)
+      refuse(path(), fmt::format("window {} is marked as finished, but has {} of {} chunks", w, chunks[w], all));
     if (has_prefix(w) && !store_.contains(record_name("prefix", w)) && (w < made.windows || chunks[w] > 0))
       refuse(path(), fmt::format("the prefix of window {} is missing", w));
   }
@@ -217,12 +215,12 @@ RunProgressMade RunFolder::check_order() const {
     if (window < made.windows) continue;  // about to be removed when the program died
     if (window > made.windows || window >= static_cast<int>(windows.size()))
       refuse(path(), fmt::format("there is a state of window {} before window {} is finished", window, made.windows));
-    const Schedule schedule = window_schedule(settings_, windows[window]);
+    const RunLayout::Window& layout = windows[window];
     int finished = 0;
-    for (int c = schedule.ready_chunks(); c < schedule.chunks(); ++c) finished += schedule.last_row(c) <= row;
-    if (row >= schedule.rows() || finished > made.chunks)
+    for (int c = layout.given; c < static_cast<int>(layout.chunks.size()); ++c) finished += layout.chunks[c].last_row <= row;
+    if (row >= layout.rows || finished > made.chunks)
       refuse(path(), fmt::format("the state behind row {} needs {} finished chunks of {} rows, found {}", row, finished,
-                                 schedule.rows(), made.chunks));
+                                 layout.rows, made.chunks));
     if (has_prefix(window) && !store_.contains(record_name("prefix", window)))
       refuse(path(), fmt::format("the prefix of window {} is missing", window));
     made.state_row = row;
@@ -232,7 +230,7 @@ RunProgressMade RunFolder::check_order() const {
 
 void RunFolder::check_shapes() const {
   for (const auto& [w, c] : numbers("chunk")) chunk(w, c);
-  for (const auto& [w, unused] : numbers("prefix")) prefix(w);
+  for (const auto& [w, unused] : numbers("prefix")) prefix(w, {});
   for (const auto& [w, unused] : numbers("window")) store_.check(record_name("window", w));
   for (const auto& [w, row] : numbers("state")) store_.check(record_name("state", w, row));
 }
@@ -283,31 +281,35 @@ void RunFolder::save_state(int window, int row, const State& state) {
 }
 
 at::Tensor RunFolder::chunk(int window, int chunk) const {
-  const WindowSpan& span = settings_.plan.windows.at(window);
-  const ChunkSpan part = window_chunks(span, settings_.plan.request.chunk).at(chunk);
   const State state = store_.load(record_name("chunk", window, chunk));
-  at::Tensor latents = state.get("latents", latent_shape(part.frames), at::kFloat);
+  at::Tensor latents = state.get("latents", latent_shape(layout_.windows.at(window).chunks.at(chunk).frames), at::kFloat);
   state.check_all_read();
   return latents;
 }
 
-std::optional<at::Tensor> RunFolder::prefix(int window) const {
-  const std::string name = record_name("prefix", window);
-  if (!store_.contains(name)) return std::nullopt;
-  const State state = store_.load(name);
-  at::Tensor latents = state.get("latents", latent_shape(settings_.plan.windows.at(window).prefix_latents), at::kFloat);
+int RunFolder::chunks(int window) const {
+  int chunks = 0;
+  for (const auto& [w, c] : numbers("chunk")) chunks += w == window;
+  return chunks;
+}
+
+bool RunFolder::holds_window(int window) const { return store_.contains(record_name("window", window)); }
+
+bool RunFolder::holds_prefix(int window) const { return store_.contains(record_name("prefix", window)); }
+
+at::Tensor RunFolder::prefix(int window, const at::Tensor& before) const {
+  const RunLayout::Window& layout = layout_.windows.at(window);
+  if (layout.prefix == 0) return {};
+  if (layout.carried) return before.narrow(1, before.size(1) - layout_.overlap, layout.prefix).cpu();
+  const State state = store_.load(record_name("prefix", window));
+  at::Tensor latents = state.get("latents", latent_shape(layout.prefix), at::kFloat);
   state.check_all_read();
   return latents;
 }
 
 at::Tensor RunFolder::latents(int window, const at::Tensor& before) const {
-  const WindowSpan& span = settings_.plan.windows.at(window);
   std::vector<at::Tensor> parts;
-  if (span.prefix_latents > 0) {
-    const auto saved = prefix(window);
-    const int64_t overlap = settings_.plan.overlap_latents;
-    parts.push_back(saved ? *saved : before.narrow(1, before.size(1) - overlap, span.prefix_latents).cpu());
-  }
+  if (const int apart = layout_.windows.at(window).apart; apart > 0) parts.push_back(prefix(window, before).narrow(1, 0, apart));
   for (const auto& [w, c] : numbers("chunk"))
     if (w == window) parts.push_back(chunk(w, c));
   return at::cat(parts, 1);

@@ -1,7 +1,7 @@
 // The folder beside an output in which a run keeps all that it has done, so that nothing is lost (docs/runs.md).
 //
 // "out.mp4.run/" holds run.json (run_record.h), a lock, and records (record_store.h):
-//   chunk_WWW_CCC    "latents" [C, F, h, w] float32: chunk C of window W, clean
+//   chunk_WWW_CCC    "latents" [C, F, h, w] float32: chunk C of window W, clean (MAGI-1: given frames that it begins with included)
 //   window_WWW       window W is finished: statistics, and state of policy and noise for the next one
 //   prefix_WWW       "latents" [C, P, h, w] float32: what window W took over (re-encoded history; absent for carried history),
 //                    or for the first window: what was given
@@ -19,8 +19,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/generate.h"
 #include "runtime/record_store.h"
+#include "runtime/run_layout.h"
 #include "runtime/run_record.h"
 
 namespace longtake {
@@ -60,7 +60,7 @@ class RunFolder {
   std::filesystem::path preview(int window, int chunk) const;
 
   // Binds the folder to a run and checks every record against it, data included. Comes before everything below.
-  RunProgressMade attach(const GenerateSettings& settings);
+  RunProgressMade attach(const RunLayout& layout);
 
   void save_chunk(int window, int chunk, const at::Tensor& latents);
   void save_prefix(int window, const at::Tensor& latents);
@@ -68,9 +68,12 @@ class RunFolder {
   void save_state(int window, int row, const State& state);
 
   at::Tensor chunk(int window, int chunk) const;                // [C, F, h, w]
-  std::optional<at::Tensor> prefix(int window) const;           // none where it was not saved
-  // What there is of a window, its prefix and its chunks [C, n, h, w]; with carried history a later window's prefix comes from `before`,
-  // the latents of the window before it.
+  int chunks(int window) const;                                 // finished ones
+  bool holds_window(int window) const;                          // whether it is finished
+  bool holds_prefix(int window) const;
+  // [C, P, h, w], where it is carried from `before`, the latents of the window before; undefined where the window has none.
+  at::Tensor prefix(int window, const at::Tensor& before) const;
+  // What there is of a window, its prefix and its chunks [C, n, h, w]; `before` as above.
   at::Tensor latents(int window, const at::Tensor& before) const;
   State window(int window) const;
   std::optional<State> state(int window) const;
@@ -91,7 +94,7 @@ class RunFolder {
   std::unique_ptr<FolderLock> lock_;  // none: read only
   RecordStore store_;
   RunRecord record_;
-  GenerateSettings settings_;
+  RunLayout layout_;
 };
 
 }  // namespace longtake

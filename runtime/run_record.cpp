@@ -13,6 +13,8 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "models/weights/mapped_file.h"
+#include "runtime/families.h"
+#include "runtime/video_model.h"
 #include "runtime/windows.h"
 
 namespace longtake {
@@ -38,14 +40,19 @@ std::string whole_fingerprint(const fs::path& path) {
   return fmt::format("{} bytes, {:08x}", file->bytes().size(), crc(file->bytes()));
 }
 
+bool holds_weights(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".safetensors" || extension == ".bin" || extension == ".pth" || extension == ".pt" || extension == ".ckpt";
+}
+
 void fingerprint_part(std::map<std::string, std::string>& out, const std::string& part, const fs::path& path) {
+  if (path.empty()) return;
   if (!fs::is_directory(path)) {
     out[part] = fingerprint(path);
     return;
   }
   for (const auto& entry : fs::directory_iterator(path))
-    if (entry.path().extension() == ".safetensors")
-      out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
+    if (holds_weights(entry.path())) out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
 }
 
 // The number of frames is compared as it comes out, however it was asked for.
@@ -58,12 +65,12 @@ GenerateOptions parsed(const RunRecord& record, const std::string& origin) {
 }
 
 // With one window, or carried latents, no latents depend on decoded frames: how these are decoded may change.
-bool frames_feed_back(const GenerateOptions& options) {
-  return options.history == "reencode" && plan_video(options).windows.size() > 1;
+bool frames_feed_back(const Recipe& recipe, const GenerateOptions& options) {
+  return !is_magi(recipe) && options.history == "reencode" && plan_video(options).windows.size() > 1;
 }
 
-bool may_differ(const OptionInfo& info, const GenerateOptions& begun) {
-  if (info.key == "run.decode_latents") return !frames_feed_back(begun);
+bool may_differ(const OptionInfo& info, const Recipe& recipe, const GenerateOptions& begun) {
+  if (info.key == "run.decode_latents") return !frames_feed_back(recipe, begun);
   return info.free_on_resume;
 }
 
@@ -148,6 +155,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   fingerprint_part(record.model, "vae", files.vae);
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
   fingerprint_part(record.model, "tokenizer", files.tokenizer);
+  fingerprint_part(record.model, "special_tokens", files.special_tokens);
   for (const auto& [key, path] : input_files(options)) record.inputs[key] = whole_fingerprint(path);
   record.environment["libtorch"] = TORCH_VERSION;
   record.environment["instructions"] = at::get_cpu_capability();
@@ -165,17 +173,17 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
   }
 }
 
-void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin) {
+void check_same_run(const RunRecord& begun, const RunRecord& now, const Recipe& recipe, const OptionSet& options, const std::string& origin) {
   constexpr const char* advice = "take it back to go on, or begin again with --overwrite-run";
   const GenerateOptions then = parsed(begun, origin);
   for (const OptionInfo& info : option_schema()) {
-    if (is_length(info.key) || may_differ(info, then)) continue;
+    if (is_length(info.key) || may_differ(info, recipe, then)) continue;
     const std::string &before = begun.options.at(info.key), &after = now.options.at(info.key);
     if (before == after) continue;
     fail_usage("{}: {} is '{}', but the run in {} was begun with '{}'; {}", options.source(info.key).where, info.key,
                printable(after), origin, printable(before), advice);
   }
-  const int frames_before = plan_video(then).request.frames, frames_after = plan_video(options.values()).request.frames;
+  const int frames_before = video_frames(recipe, then), frames_after = video_frames(recipe, options.values());
   if (frames_before != frames_after)
     fail_usage("the video would have {} frames, but the run in {} was begun with {}; {}", frames_after, origin, frames_before,
                advice);

@@ -33,9 +33,9 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
 // Sets what the run was begun with, on the level of a recipe, so that flags, --set and --config still have their say.
 void apply_record(OptionSet& options, const RunRecord& record, const std::string& origin);
 
-// Throws (usage) naming the first option that would change the result and differs, with its value then and now; other
+// `recipe` is that of the model. Throws (usage) naming the first option that would change the result and differs, with its value then and now; other
 // differences that change the result (program version, model files, input files) are errors too.
-void check_same_run(const RunRecord& begun, const RunRecord& now, const OptionSet& options, const std::string& origin);
+void check_same_run(const RunRecord& begun, const RunRecord& now, const Recipe& recipe, const OptionSet& options, const std::string& origin);
 
 // Throws (bad_file) where the file that the run was given for this option has another content now.
 void check_same_file(const RunRecord& begun, const std::string& key, const std::filesystem::path& path, const std::string& origin);

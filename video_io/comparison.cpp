@@ -308,10 +308,12 @@ std::vector<std::string> caveats(const Comparison& c) {
       "look at the pictures and at prompt following.");
   if (c.policy_index("none") >= 0 && c.policy_index("causal") >= 0)
     out.push_back(
-        "The two baselines are different models of attention: none lets every chunk see the whole window, causal only "
-        "what came before. Much of a speedup against none "
-        "is causal's, not the cache's, and a distance from none contains causal's own distance from none (its row in "
-        "the table).");
+        std::string(c.magi ? "The two baselines are different ways to run the model: none does all that the model does by itself, "
+                             "causal leaves out the passes for clean keys and the nearly clean copies, as policies do."
+                           : "The two baselines are different models of attention: none lets every chunk see the whole window, causal "
+                             "only what came before.") +
+        " Much of a speedup against none is causal's, not the cache's, and a distance from none contains causal's own distance from none "
+        "(its row in the table).");
   if (busy_machine(c))
     out.push_back(
         fmt::format("The machine was busy: other programs had {:.0f} % of its CPU time during the runs. Seconds and "
@@ -324,7 +326,7 @@ std::vector<std::string> caveats(const Comparison& c) {
   if (c.warmup.empty())
     out.push_back("There was no warm-up run: the first run of each policy pays for first-time work.");
   out.push_back(
-      "FLOPs are 2 x multiply-adds of the transformer blocks for all recomputed tokens of both guidance branches. "
+      "FLOPs are 2 x multiply-adds of the transformer blocks for all recomputed tokens of all guidance branches. "
       "Embedding, head, solver, text encoder and VAE are not in them.");
   out.push_back(fmt::format("Peak memory is the {} during a run{}.", c.memory_meaning,
                             c.machine.gpu.empty()
@@ -341,7 +343,7 @@ std::vector<std::string> caveats(const Comparison& c) {
     out.push_back(
         "The warm-up run and the measured run of the same policy gave different frames, so this set-up does not repeat "
         "bit for bit; small distances may be that.");
-  if (c.windows == 1)
+  if (c.windows == 1 && !c.magi)
     out.push_back("The clips have one window, so nothing here is about window borders or drift over long videos.");
   if (c.lpips.empty()) out.push_back("LPIPS was not measured: no weights were given (--lpips FILE).");
   return out;

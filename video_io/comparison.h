@@ -66,6 +66,7 @@ struct ComparedPolicy {
 
 struct Comparison {
   std::string version, date, model, device, dtype, command;
+  bool magi = false;  // the model's family
   Machine machine;
   std::string memory_meaning;
   nlohmann::ordered_json options;  // shared by all policies

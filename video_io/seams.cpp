@@ -70,6 +70,23 @@ Borders borders_of(const WindowPlan& plan) {
   return borders;
 }
 
+Borders borders_of(const RunLayout& layout) {
+  Borders borders;
+  const auto frame_of = [&](int latent) { return int64_t{temporal_stride} * latent - layout.missing_frames; };
+  int shown = 0;  // latent frames of the windows before
+  for (const RunLayout::Window& window : layout.windows) {
+    if (shown > 0) borders.windows.push_back(frame_of(shown));
+    int end = shown;
+    for (size_t c = window.end_picture ? 1 : 0; c < window.chunks.size(); ++c) {
+      const RunLayout::Chunk& chunk = window.chunks[c];
+      if (chunk.place > shown) borders.chunks.push_back(frame_of(chunk.place));
+      end = std::max(end, chunk.place + chunk.frames);
+    }
+    shown = end;
+  }
+  return borders;
+}
+
 SeamReport measure_seams(const at::Tensor& frames_in, const Borders& borders) {
   check_frames(frames_in, "frames");
   const at::Tensor frames = frames_in.cpu().contiguous();

@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/run_layout.h"
 #include "runtime/windows.h"
 
 namespace longtake {
@@ -23,6 +24,8 @@ struct Borders {
 };
 
 Borders borders_of(const WindowPlan& plan);
+// The same of a run, whatever the model's family; of one that shows all its frames.
+Borders borders_of(const RunLayout& layout);
 
 struct SeamJump {
   int64_t frame = 0;

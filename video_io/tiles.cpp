@@ -29,8 +29,8 @@ cv::Mat scaled(const cv::Mat& picture, int width, int height) {
   return out;
 }
 
-cv::Mat heat_picture(const at::Tensor& heat, int64_t t, int width, int height) {
-  const at::Tensor map = heat[std::min(latent_of_frame(t), heat.size(0) - 1)].contiguous();
+cv::Mat heat_picture(const Tile& tile, int64_t t, int width, int height) {
+  const at::Tensor map = tile.heat[std::min(latent_of_frame(t, tile.missing_frames), tile.heat.size(0) - 1)].contiguous();
   const auto rows = static_cast<int>(map.size(0)), columns = static_cast<int>(map.size(1));
   cv::Mat small(rows, columns, CV_8UC3);
   const float* value = map.data_ptr<float>();
@@ -110,7 +110,7 @@ at::Tensor tile_frame(std::span<const Tile> tiles, int64_t t) {
     y += grid.picture_height + grid.gap;
     const int half = grid.width / 2, half_height = grid.picture_height / 2;
     if (tile.heat.defined())
-      heat_picture(tile.heat, t, half, half_height).copyTo(canvas(cv::Rect(x, y, half, half_height)));
+      heat_picture(tile, t, half, half_height).copyTo(canvas(cv::Rect(x, y, half, half_height)));
     size_t start = 0;
     for (int line = 0; start <= tile.note.size() && line < 6; ++line) {
       const size_t end = std::min(tile.note.find('\n', start), tile.note.size());
@@ -141,7 +141,7 @@ at::Tensor film_strip(const Tile& tile, const at::Tensor& reference, std::span<c
       cv::absdiff(picture, picture_of(reference, times[i]), difference);
       scaled(difference * kDifferenceGain, kStripWidth, height).copyTo(at(band++));
     }
-    if (tile.heat.defined()) heat_picture(tile.heat, times[i], kStripWidth, height).copyTo(at(band++));
+    if (tile.heat.defined()) heat_picture(tile, times[i], kStripWidth, height).copyTo(at(band++));
   }
   return to_tensor(canvas);
 }

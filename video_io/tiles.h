@@ -23,6 +23,7 @@ struct Tile {
   std::string note;   // a few words below: cost
   at::Tensor frames;  // uint8 [T, H, W, 3]
   at::Tensor heat;    // float32 [latent frames, h, w], 0..1 (work_map.h); undefined for none
+  int missing_frames = 3;  // of its first latent frame (RunLayout)
 };
 
 // Frame t of all tiles in a grid, scaled so that the whole is at most about 1920 pixels wide; small pictures are

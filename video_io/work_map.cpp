@@ -9,14 +9,14 @@
 namespace longtake {
 
 void WorkMap::add(const DecisionRecord& record) {
-  const WindowSpan& window = settings_.plan.windows.at(record.window);
-  const bool prefix = record.chunk < prefix_chunks(window, settings_.plan.request.chunk);
-  if (prefix || record.step >= settings_.steps) return;
+  const RunLayout::Window& window = layout_.windows.at(record.window);
+  if (record.chunk < window.given || record.step >= window.steps) return;
   records_.push_back(record);
 }
 
 std::vector<double> WorkMap::by_step() const {
-  std::vector<double> recomputed(settings_.steps), all(settings_.steps);
+  const auto steps = static_cast<size_t>(layout_.windows.front().steps);
+  std::vector<double> recomputed(steps), all(steps);
   for (const DecisionRecord& record : records_) {
     recomputed.at(record.step) += static_cast<double>(record.recomputed);
     all.at(record.step) += static_cast<double>(record.tokens);
@@ -27,18 +27,16 @@ std::vector<double> WorkMap::by_step() const {
 }
 
 at::Tensor WorkMap::by_place() const {
-  const int64_t height = settings_.height / 16, width = settings_.width / 16, plane = height * width;
-  at::Tensor video = at::zeros({settings_.plan.latent_frames, plane}, at::kFloat);
-  for (const WindowSpan& window : settings_.plan.windows) {
-    const auto chunks = window_chunks(window, settings_.plan.request.chunk);
-    // Latent frame L of a later window is frame `first + L` of the video.
-    const int64_t first = window.index == 0 ? 0 : latent_of_frame(window.first_frame) - settings_.plan.overlap_latents;
+  const int64_t height = layout_.height / 2, width = layout_.width / 2, plane = height * width;
+  at::Tensor video = at::zeros({layout_.latent_frames, plane}, at::kFloat);
+  for (size_t w = 0; w < layout_.windows.size(); ++w) {
+    const auto& chunks = layout_.windows[w].chunks;
     for (size_t c = 0; c < chunks.size(); ++c) {
       const int64_t frames = chunks[c].frames;
       at::Tensor counts = at::zeros({frames * plane}, at::kFloat);
       double decisions = 0;
       for (const DecisionRecord& record : records_) {
-        if (record.window != window.index || record.chunk != static_cast<int>(c)) continue;
+        if (record.window != static_cast<int>(w) || record.chunk != static_cast<int>(c)) continue;
         LONGTAKE_CHECK(record.tokens == frames * plane, "expected {} tokens in a chunk, found {}", frames * plane,
                        record.tokens);
         const TokenSet& tokens = record.decision.tokens;
@@ -51,7 +49,7 @@ at::Tensor WorkMap::by_place() const {
       if (decisions == 0) continue;
       const at::Tensor share = (counts / decisions).view({frames, plane});
       for (int64_t f = 0; f < frames; ++f) {
-        const int64_t latent = first + latent_of_chunk(window, chunks[c]) + f;
+        const int64_t latent = chunks[c].place + f;
         if (latent >= 0 && latent < video.size(0)) video[latent].copy_(share[f]);
       }
     }

@@ -9,14 +9,14 @@
 
 #include <vector>
 
-#include "runtime/denoise.h"
-#include "runtime/generate.h"
+#include "runtime/denoise_hooks.h"
+#include "runtime/run_layout.h"
 
 namespace longtake {
 
 class WorkMap {
  public:
-  explicit WorkMap(const GenerateSettings& settings) : settings_(settings) {}
+  explicit WorkMap(RunLayout layout) : layout_(std::move(layout)) {}
 
   void add(const DecisionRecord& record);
 
@@ -24,15 +24,15 @@ class WorkMap {
   std::vector<double> by_step() const;
 
   // By latent frame of the video and token of its plane: in which share of its steps it was recomputed, 0..1. float32
-  // [latent frames, height / 16, width / 16], CPU.
+  // [latent frames, height / 2, width / 2] of the layout's latents, CPU.
   at::Tensor by_place() const;
 
  private:
-  GenerateSettings settings_;
+  RunLayout layout_;
   std::vector<DecisionRecord> records_;
 };
 
-// The latent frame that holds frame t of a video.
-constexpr int64_t latent_of_frame(int64_t t) { return (t + temporal_stride - 1) / temporal_stride; }
+// The latent frame that holds frame t of a video; `missing` as RunLayout::missing_frames.
+constexpr int64_t latent_of_frame(int64_t t, int missing = 3) { return (t + missing) / 4; }
 
 }  // namespace longtake

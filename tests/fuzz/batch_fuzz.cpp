@@ -12,11 +12,12 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace longtake;
   const std::string text(reinterpret_cast<const char*>(data), size);
-  const RecipeDefaults none = [](const std::string&) { return std::vector<OptionAssignment>(); };
+  const Recipe empty;
+  const RecipeFinder none = [&](const std::string&) -> const Recipe& { return empty; };
   try {
     if (size > 0 && data[0] == '{') {
       const VideoRecord record = read_record(fuzz::memory_file({data, size}));
-      settings_difference(record.settings, video_settings(OptionSet()));
+      settings_difference(record.settings, video_settings(OptionSet(), Recipe()));
       return 0;
     }
     const bool yaml = size > 0 && data[0] == '-';

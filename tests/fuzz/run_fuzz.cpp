@@ -56,7 +56,7 @@ class Folder {
     record.options["seed"] = "5";
     record.inputs["conditioning.image"] = "3 bytes, 01020304";
     const auto folder = RunFolder::create(path_, record);
-    folder->attach(settings_);
+    folder->attach(run_layout(settings_));
     const auto latents = [](int value, int64_t frames) { return at::full({1, frames, 2, 2}, value, at::kFloat); };
     for (int c = 0; c < 3; ++c) folder->save_chunk(0, c, latents(c, 1));
     State state;
@@ -75,7 +75,7 @@ class Folder {
     try {
       OptionSet options;
       apply_record(options, record, "run.json");
-      check_same_run(record, record, options, "run.json");
+      check_same_run(record, record, Recipe{}, options, "run.json");
     } catch (const Error& error) {
       check(error.code() != ExitCode::internal);
     }
@@ -85,7 +85,7 @@ class Folder {
   void use(bool new_record) const {
     const auto folder = RunFolder::open(path_, RunFolder::Access::read);
     if (new_record) compare(folder->record());
-    const RunProgressMade made = folder->attach(settings_);
+    const RunProgressMade made = folder->attach(run_layout(settings_));
     at::Tensor before;
     for (int w = 0; w < made.windows; ++w) before = folder->latents(w, before);
     check(made.windows <= 2 && before.sizes() == at::IntArrayRef({1, 3, 2, 2}));

@@ -108,7 +108,7 @@ Result run(const Reference& reference, const json& run) {
   TorchNoise noise(run["seed"], run["global_seed"]);
   Result result;
   GenerateHooks hooks;
-  hooks.on_latents = [&](const WindowSpan&, const at::Tensor& latents) {
+  hooks.on_latents = [&](int, const at::Tensor& latents) {
     result.latents.push_back(latents.cpu().clone());
   };
   hooks.on_frames = [&](const at::Tensor& frames) {

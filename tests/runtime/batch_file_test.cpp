@@ -13,9 +13,14 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 // A recipe that needs no files.
-std::vector<OptionAssignment> small_recipe(const std::string&) {
-  return {{"video.size", "64x64", "recipe"}, {"video.frames", "17", "recipe"}, {"sampling.window", "17", "recipe"},
-          {"sampling.overlap", "5", "recipe"}, {"sampling.steps", "9", "recipe"}};
+const Recipe& small_recipe(const std::string&) {
+  static const Recipe recipe = [] {
+    Recipe r;
+    r.defaults = {{"video.size", "64x64", "recipe"}, {"video.frames", "17", "recipe"}, {"sampling.window", "17", "recipe"},
+                  {"sampling.overlap", "5", "recipe"}, {"sampling.steps", "9", "recipe"}};
+    return r;
+  }();
+  return recipe;
 }
 
 std::vector<BatchJob> prompts(const std::string& text, const OptionSet& base = {}) { return parse_prompt_list(text, "p.txt", base, small_recipe); }

@@ -24,7 +24,7 @@ BatchJob job_of(const std::string& name, const std::string& steps = "4") {
 }
 
 void finish(const BatchFolder& folder, const BatchJob& job, const std::string& bytes) {
-  const nlohmann::ordered_json record = {{"sha256", bytes}, {"bytes", bytes.size()}, {"seconds", 2.5}, {"seed", 1}, {"weights", "w"}, {"settings", video_settings(job.options)}};
+  const nlohmann::ordered_json record = {{"sha256", bytes}, {"bytes", bytes.size()}, {"seconds", 2.5}, {"seed", 1}, {"weights", "w"}, {"settings", video_settings(job.options, Recipe{})}};
   write_whole(folder.record(job.name), json_text(record));
   write_whole(folder.video(job.name), bytes);
 }
@@ -46,7 +46,7 @@ TEST_CASE("a video is done where settings, weights and bytes agree") {
   for (const bool apart : {false, true}) {
     const BatchFolder folder(root / (apart ? "apart" : "here"), apart);
     const BatchJob job = job_of("scene/a");
-    const auto state = [&](const BatchJob& j, const std::string& weights = "w") { return video_status(folder, j, weights, size_digest); };
+    const auto state = [&](const BatchJob& j, const std::string& weights = "w") { return video_status(folder, j, Recipe{}, weights, size_digest); };
     CHECK(state(job).state == VideoState::missing);
     finish(folder, job, "bytes");
     CHECK(state(job).state == VideoState::done);
@@ -76,7 +76,7 @@ TEST_CASE("a video is another one where the picture or video that its job was gi
   const std::string picture = root / "first.png";
   job.options.set({"conditioning.image", picture, "test"}, SourceLevel::flag);
   const auto content = [](const std::filesystem::path& path) { return read_bytes(path); };
-  const auto why = [&] { return video_status(folder, job, "w", content).why; };
+  const auto why = [&] { return video_status(folder, job, Recipe{}, "w", content).why; };
   write_bytes(picture, "one");
   CHECK(input_digests(job.options.values(), content) == std::map<std::string, std::string>{{"conditioning.image", "one"}});
   finish(folder, job, "bytes");
@@ -84,11 +84,11 @@ TEST_CASE("a video is another one where the picture or video that its job was gi
   nlohmann::ordered_json record = nlohmann::ordered_json::parse(read_bytes(folder.record("a")));
   record["inputs"] = input_digests(job.options.values(), content);
   write_whole(folder.record("a"), json_text(record));
-  CHECK(video_status(folder, job, "w", content).state == VideoState::done);
+  CHECK(video_status(folder, job, Recipe{}, "w", content).state == VideoState::done);
   write_bytes(picture, "two");
   CHECK_THAT(why(), ContainsSubstring("first.png has changed since"));
   std::filesystem::remove(picture);
-  CHECK(video_status(folder, job, "w", content).state == VideoState::done);
+  CHECK(video_status(folder, job, Recipe{}, "w", content).state == VideoState::done);
   record["inputs"]["conditioning.image"] = 7;
   write_whole(folder.record("a"), json_text(record));
   CHECK_THAT(refused([&] { read_record(folder.record("a")); }), ContainsSubstring("'inputs' must be an object of texts"));
@@ -107,7 +107,7 @@ TEST_CASE("every option that changes a video makes it another one") {
     std::string value = info.kind == OptionKind::choice ? info.choices.back() : info.kind == OptionKind::toggle ? "true" : info.kind == OptionKind::size ? "32x48" : info.kind == OptionKind::timeline ? "0-: 3" : "3";
     if (value == option_text(usual.values(), info)) value = info.choices.front();
     changed.set({info.key, value, "test"}, SourceLevel::flag);
-    const bool same = settings_difference(json::parse(video_settings(usual).dump()), video_settings(changed)).empty();
+    const bool same = settings_difference(json::parse(video_settings(usual, Recipe{}).dump()), video_settings(changed, Recipe{})).empty();
     INFO(info.key);
     CHECK(same == (std::find(elsewhere.begin(), elsewhere.end(), info.key) != elsewhere.end()));
   }

@@ -70,7 +70,7 @@ TEST_CASE("one window of the demo model agrees with diffusers") {
     RecomputeAll policy(2);
     GenerateHooks hooks;
     at::Tensor latents, frames;
-    hooks.on_latents = [&](const WindowSpan&, const at::Tensor& x) { latents = x.clone(); };
+    hooks.on_latents = [&](int, const at::Tensor& x) { latents = x.clone(); };
     hooks.on_frames = [&](const at::Tensor& x) { frames = x.clone(); };
     generate(settings, make, vae, policy, noise, at::kCPU, hooks);
     agree(name + " latents", latents, reference.tensor(name), 2e-3);

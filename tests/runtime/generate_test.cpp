@@ -51,7 +51,7 @@ Output run(const World& world, GenerateSettings s, const std::string& policy_tex
   PhiloxNoise noise(5);
   Output out;
   GenerateHooks hooks;
-  hooks.on_latents = [&](const WindowSpan&, const at::Tensor& l) { out.latents.push_back(l.clone()); };
+  hooks.on_latents = [&](int, const at::Tensor& l) { out.latents.push_back(l.clone()); };
   hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
   out.stats = generate(s, make, *world.vae, *policy, noise, at::kCPU, hooks);
   return out;

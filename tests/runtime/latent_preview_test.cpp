@@ -2,6 +2,8 @@
 #include "runtime/latent_preview.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/linspace.h>
+#include <ATen/ops/repeat_interleave.h>
 #include <ATen/ops/zeros.h>
 
 #include "models/demo/clips.h"
@@ -19,6 +21,17 @@ TEST_CASE("a latent's colour is the mean of its frames and pixels") {
   CHECK(colours[1][0][0][0].item<float>() == 0.5f);
   CHECK(colours[0][1][0][0].item<float>() == 0.0f);
   CHECK(colours[0][1][1][0].item<float>() == 0.25f);
+}
+
+TEST_CASE("a VAE that codes four frames at a time is fitted too") {
+  const auto encode = [](const at::Tensor& frames) { return latent_colours(frames, /*first_alone=*/false) * 2 + 1; };
+  const auto decode = [](const at::Tensor& latents) {
+    return ((latents - 1) / 2).repeat_interleave(4, 1).repeat_interleave(8, 2).repeat_interleave(8, 3);
+  };
+  CHECK(encode(at::zeros({3, 8, 16, 8})).sizes() == at::IntArrayRef({3, 2, 2, 1}));
+  const LatentPreview preview(encode, decode, /*first_alone=*/false);
+  const at::Tensor colours = at::linspace(-1, 1, 3 * 2 * 4 * 4).view({3, 2, 4, 4});
+  CHECK((preview.colours(colours * 2 + 1) - colours).abs().max().item<double>() < 0.02);
 }
 
 TEST_CASE("previews of the demo model look like its videos") {

@@ -52,8 +52,8 @@ Video run(const MagiRequest& request) {
   engine.encode({request.prompt});
   Video video;
   std::vector<at::Tensor> frames;
-  MagiHooks hooks;
-  hooks.on_latents = [&](const at::Tensor& latents) { video.latents = latents.clone(); };
+  GenerateHooks hooks;
+  hooks.on_latents = [&](int, const at::Tensor& latents) { video.latents = latents.clone(); };
   hooks.on_frames = [&](const at::Tensor& x) { frames.push_back(x.clone()); };
   engine.run(request, hooks);
   video.frames = at::cat(frames, 1);
@@ -92,7 +92,7 @@ TEST_CASE("MAGI-1 on Wan's VAE: chunks are decoded as one clip, whose first fram
   CHECK(video.latents.size(1) == 4);
   CHECK(video.frames.sizes().vec() == std::vector<int64_t>{3, 13, 32, 48});
   CHECK(close(video.frames, whole(video.latents)));
-  request.decode_ahead = true;
+  request.run.decode_ahead = true;
   CHECK(at::equal(run(request).frames, video.frames));
   CHECK(run(request_of({"video.frames=21"})).frames.size(1) == 21);
 }

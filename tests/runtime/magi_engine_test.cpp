@@ -42,8 +42,8 @@ Video run(MagiEngine& engine, const MagiRequest& request) {
   const c10::InferenceMode inference;
   Video video;
   std::vector<at::Tensor> frames;
-  MagiHooks hooks;
-  hooks.on_latents = [&](const at::Tensor& latents) { video.latents = latents.clone(); };
+  GenerateHooks hooks;
+  hooks.on_latents = [&](int, const at::Tensor& latents) { video.latents = latents.clone(); };
   hooks.on_frames = [&](const at::Tensor& x) { frames.push_back(x.clone()); };
   engine.encode({request.prompt});
   video.stats = engine.run(request, hooks);
@@ -135,7 +135,7 @@ TEST_CASE("MAGI-1: decoding beside denoising gives the same bits") {
   MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
   MagiRequest request = request_of(model, {"video.frames=32"});
   const Video after = run(engine, request);
-  request.decode_ahead = true;
+  request.run.decode_ahead = true;
   CHECK(at::equal(run(engine, request).frames, after.frames));
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("MAGI-1: a run that is stopped has decoded what is finished") {
   engine.encode({request.prompt});
   int64_t frames = 0;
   int finished = 0;
-  MagiHooks hooks;
+  GenerateHooks hooks;
   hooks.denoise.on_row_end = [&](const RowEnd& end) { finished += static_cast<int>(end.finished.size()); };
   hooks.on_frames = [&](const at::Tensor& x) { frames += x.size(1); };
   hooks.should_stop = [&] { return finished == 2; };

@@ -21,7 +21,7 @@ std::string error_of(const std::string& text) {
       OptionSet shared;
       shared.set({"prompt", "x", "test"}, SourceLevel::flag);
       shared.set({"out", "x", "test"}, SourceLevel::flag);
-      with_entry(shared, entry);
+      with_entry(shared, entry, Recipe{});
     }
   } catch (const Error& error) {
     CHECK(error.code() == ExitCode::usage);
@@ -56,7 +56,7 @@ TEST_CASE("an entry carries options of its own") {
   shared.set({"prompt", "x", "test"}, SourceLevel::flag);
   shared.set({"out", "x", "test"}, SourceLevel::flag);
   shared.set({"sampling.steps", "10", "--steps"}, SourceLevel::flag);
-  const OptionSet own = with_entry(shared, entry);
+  const OptionSet own = with_entry(shared, entry, Recipe{});
   CHECK(own.values().policy == entry.policy);
   CHECK(own.values().history == "carry");
   CHECK(own.values().steps == 30);

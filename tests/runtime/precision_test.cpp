@@ -41,7 +41,7 @@ Made run(Engine& engine, Made made = {}) {
   engine.encode(request.all_texts());
   GenerateHooks hooks;
   hooks.on_note = [&](const std::string& text) { made.notes.push_back(text); };
-  hooks.on_latents = [&](const WindowSpan&, const at::Tensor& latents) { made.latents = latents.clone(); };
+  hooks.on_latents = [&](int, const at::Tensor& latents) { made.latents = latents.clone(); };
   engine.run(request, hooks);
   return made;
 }

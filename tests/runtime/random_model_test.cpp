@@ -81,7 +81,7 @@ TEST_CASE("an engine with random weights makes the same finite video twice, and 
     engine.encode(request.all_texts());
     at::Tensor latents;
     GenerateHooks hooks;
-    hooks.on_latents = [&](const WindowSpan&, const at::Tensor& x) { latents = x.clone(); };
+    hooks.on_latents = [&](int, const at::Tensor& x) { latents = x.clone(); };
     hooks.on_frames = [&](const at::Tensor& frames) { CHECK(at::isfinite(frames).all().item<bool>()); };
     engine.run(request, hooks);
     return latents;

@@ -63,7 +63,7 @@ class World {
       noise = std::make_unique<PhiloxNoise>(5);
     Output out;
     GenerateHooks hooks;
-    hooks.on_latents = [&](const WindowSpan&, const at::Tensor& l) { out.latents.push_back(l.clone()); };
+    hooks.on_latents = [&](int, const at::Tensor& l) { out.latents.push_back(l.clone()); };
     hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
     hooks.on_note = [&](const std::string& note) { out.notes.push_back(note); };
     hooks.denoise.on_row = [&](int, int) {
@@ -210,7 +210,7 @@ TEST_CASE("a state whose compressed keys do not fit the window is refused") {
     fs::remove_all(folder / "bad.run");
     fs::copy(folder / "x.run", folder / "bad.run", fs::copy_options::recursive);
     const auto run = RunFolder::open(folder / "bad.run", RunFolder::Access::write);
-    run->attach(world.settings);
+    run->attach(run_layout(world.settings));
     const State saved = *run->state(0);
     State changed;
     for (const auto& [name, tensor] : saved.tensors())
@@ -290,7 +290,7 @@ TEST_CASE("damaged folders are refused with what is wrong") {
     fs::remove_all(bad);
     fs::copy(good, bad, fs::copy_options::recursive);
     damage();
-    return refused([&] { RunFolder::open(bad, RunFolder::Access::write)->attach(world.settings); });
+    return refused([&] { RunFolder::open(bad, RunFolder::Access::write)->attach(run_layout(world.settings)); });
   };
   const auto erase = [&](const std::string& record) {
     fs::remove(bad / (record + ".done"));
@@ -377,16 +377,16 @@ TEST_CASE("chunks of a window that is begun again never leave a gap") {
   }
   REQUIRE(fs::exists(path / "chunk_000_002.done"));
   const auto run = RunFolder::open(path, RunFolder::Access::write);
-  run->attach(world.settings);
+  run->attach(run_layout(world.settings));
   const at::Tensor first = run->chunk(0, 0), second = run->chunk(0, 1);
   const auto written = [&](const std::string& name) { return fs::last_write_time(path / name); };
   const auto before = written("chunk_000_000.done");
   run->save_chunk(0, 0, first);
   CHECK(written("chunk_000_000.done") == before);  // not written again: at no time is it missing
-  CHECK(run->attach(world.settings).chunks == 3);
+  CHECK(run->attach(run_layout(world.settings)).chunks == 3);
   run->save_chunk(0, 1, second + 1);
   CHECK(at::equal(run->chunk(0, 1), second + 1));
-  CHECK(run->attach(world.settings).chunks == 2);  // the one behind it belonged to other values
+  CHECK(run->attach(run_layout(world.settings)).chunks == 2);  // the one behind it belonged to other values
   CHECK_FALSE(fs::exists(path / "chunk_000_002.safetensors"));
 }
 

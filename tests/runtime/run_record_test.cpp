@@ -43,7 +43,7 @@ std::string going_on(const RunRecord& begun, const std::string& key, const std::
   apply_record(options, begun, "x.mp4.run");
   RunRecord now = record_of(options);
   try {
-    check_same_run(begun, now, options, "x.mp4.run");
+    check_same_run(begun, now, Recipe{}, options, "x.mp4.run");
   } catch (const Error& error) {
     CHECK(error.code() == ExitCode::usage);
     return error.what();
@@ -120,11 +120,11 @@ TEST_CASE("an image counts by its content, not by its name") {
   CHECK(RunRecord::from_json(begun.to_json(), "run.json").inputs == begun.inputs);
   RunRecord now = begun;
   now.options["conditioning.image"] = "b.png";
-  CHECK_NOTHROW(check_same_run(begun, now, options, "x.mp4.run"));
+  CHECK_NOTHROW(check_same_run(begun, now, Recipe{}, options, "x.mp4.run"));
   now.inputs["conditioning.image"] = "10 bytes, 76543210";
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("--image (b.png)"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x.mp4.run"), ContainsSubstring("--image (b.png)"));
   now.inputs.clear();
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x.mp4.run"), ContainsSubstring("now none"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x.mp4.run"), ContainsSubstring("now none"));
 }
 
 TEST_CASE("how frames are decoded may change where no latents depend on them") {
@@ -142,18 +142,18 @@ TEST_CASE("another version or model is refused, another machine is mentioned") {
   const RunRecord begun = record_of(options);
   RunRecord now = begun;
   now.version = "1.1";
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x"), ContainsSubstring("longtake 1.0") && ContainsSubstring("1.1"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x"), ContainsSubstring("longtake 1.0") && ContainsSubstring("1.1"));
   now = begun;
   now.model["vae"] = "11 bytes";
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x"), ContainsSubstring("vae"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x"), ContainsSubstring("vae"));
   now.model.clear();
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x"), ContainsSubstring("missing"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x"), ContainsSubstring("missing"));
   now = begun;
   now.model["more"] = "x";
-  CHECK_THROWS_WITH(check_same_run(begun, now, options, "x"), ContainsSubstring("more files"));
+  CHECK_THROWS_WITH(check_same_run(begun, now, Recipe{}, options, "x"), ContainsSubstring("more files"));
   now = begun;
   CHECK(environment_note(begun, now).empty());
   now.environment["instructions"] = "AVX512";
-  CHECK_NOTHROW(check_same_run(begun, now, options, "x"));
+  CHECK_NOTHROW(check_same_run(begun, now, Recipe{}, options, "x"));
   CHECK_THAT(environment_note(begun, now), ContainsSubstring("instructions AVX2 then, AVX512 now"));
 }

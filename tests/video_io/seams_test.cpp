@@ -1,6 +1,7 @@
 #include "video_io/seams.h"
 
 #include "base/error.h"
+#include "runtime/generate.h"
 #include "tests/catch.h"
 #include "tests/video_io/video_helpers.h"
 
@@ -23,6 +24,23 @@ TEST_CASE("borders of one window are its chunks") {
   const Borders borders = borders_of(plan(97, 97, 17, 5));
   CHECK(borders.windows.empty());
   CHECK(borders.chunks == std::vector<int64_t>{17, 37, 57, 77});
+}
+
+TEST_CASE("borders of a run are those of its windows; a MAGI-1 video's are its chunks") {
+  for (const int frames : {97, 177, 57, 257})
+    for (const int given : {0, 1, 9}) {
+      GenerateSettings settings;
+      settings.plan = plan_windows({.frames = frames, .window_frames = 49, .overlap_frames = 13, .given_frames = given, .chunk = 3, .end_picture = given == 1});
+      const Borders of_run = borders_of(run_layout(settings)), of_plan = borders_of(settings.plan);
+      CHECK(of_run.windows == of_plan.windows);
+      CHECK(of_run.chunks == of_plan.chunks);
+    }
+  RunLayout magi{.channels = 16, .height = 4, .width = 6, .latent_frames = 6, .missing_frames = 0, .overlap = 0, .windows = {}};
+  magi.windows.push_back({.chunks = {{0, 2, 5, 0}, {2, 2, 7, 2}, {4, 2, 9, 4}}, .given = 0, .rows = 10, .steps = 8});
+  CHECK(borders_of(magi).windows.empty());
+  CHECK(borders_of(magi).chunks == std::vector<int64_t>{8, 16});
+  magi.missing_frames = 3;
+  CHECK(borders_of(magi).chunks == std::vector<int64_t>{5, 13});
 }
 
 TEST_CASE("further windows begin where they add frames") {

@@ -116,7 +116,7 @@ TEST_CASE("a plan reads back as it was written, and slips in it are refused") {
   CHECK(again.seed == plan.seed);
   CHECK(again.layout == VbenchLayout::flat);
   CHECK(again.prompt_list == plan.prompt_list);
-  CHECK(video_settings(again.options) == video_settings(plan.options));
+  CHECK(video_settings(again.options, again.recipe) == video_settings(plan.options, plan.recipe));
 
   const auto changed = [&](const std::string& from, const std::string& to) {
     std::string text = yaml;
@@ -166,7 +166,7 @@ TEST_CASE("jobs are made from the longer prompt, called by the short one, and ha
   for (const BatchJob& job : jobs) {
     seeds.insert(*job.options.values().seed);
     names.insert(job.name);
-    check_job(job);
+    check_job(job, plan.recipe);
   }
   CHECK(seeds.size() == jobs.size());
   CHECK(names.size() == jobs.size());

@@ -1,5 +1,7 @@
 #include "video_io/work_map.h"
 
+#include "runtime/generate.h"
+
 #include "tests/catch.h"
 
 #include <ATen/ops/tensor.h>
@@ -30,7 +32,7 @@ TokenSet column(int64_t position) { return TokenSet::columns(at::tensor({positio
 }  // namespace
 
 TEST_CASE("shares by step are over chunks, windows and branches") {
-  WorkMap map(settings());
+  WorkMap map(run_layout(settings()));
   map.add(record(0, 0, 0, TokenSet::all()));
   map.add(record(0, 1, 0, TokenSet::none()));
   map.add(record(1, 1, 0, TokenSet::none(), 1));
@@ -43,7 +45,7 @@ TEST_CASE("shares by step are over chunks, windows and branches") {
 }
 
 TEST_CASE("shares by place lie at the latent frame of the video") {
-  WorkMap map(settings());
+  WorkMap map(run_layout(settings()));
   for (int step = 0; step < 4; ++step) {
     map.add(record(0, 2, step, step < 2 ? TokenSet::all() : column(3)));
     map.add(record(1, 1, step,
@@ -62,7 +64,7 @@ TEST_CASE("shares by place lie at the latent frame of the video") {
 }
 
 TEST_CASE("context is left out: prefix chunks and chunks past their last step") {
-  WorkMap map(settings());
+  WorkMap map(run_layout(settings()));
   map.add(record(1, 0, 4, TokenSet::all()));
   map.add(record(1, 0, 0, TokenSet::all()));
   map.add(record(0, 1, 4, TokenSet::all()));
@@ -76,4 +78,6 @@ TEST_CASE("frames and latent frames") {
   CHECK(latent_of_frame(4) == 1);
   CHECK(latent_of_frame(5) == 2);
   CHECK(latent_of_frame(96) == 24);
+  CHECK(latent_of_frame(3, 0) == 0);
+  CHECK(latent_of_frame(4, 0) == 1);
 }

@@ -91,7 +91,7 @@ class MagiSampler final : public Sampler {
   Clip generate(const std::string& policy, const std::string& prompt, uint64_t seed) override {
     engine_.encode({prompt});
     std::vector<at::Tensor> frames;
-    MagiHooks hooks;
+    GenerateHooks hooks;
     hooks.on_frames = [&](const at::Tensor& more) { frames.push_back(more.cpu().to(at::kFloat)); };
     const RunStats stats = engine_.run(request(policy, prompt, seed), hooks);
     return {at::cat(frames, 1), stats.denoise_seconds};

@@ -314,7 +314,7 @@ TEST_CASE("MAGI-1: what training leaves becomes a folder that runs") {
       MagiEngine engine(model, {at::kCPU, at::kFloat}, {});
       engine.encode({request.prompt});
       int64_t frames = 0;
-      MagiHooks hooks;
+      GenerateHooks hooks;
       hooks.on_frames = [&](const at::Tensor& x) {
         frames += x.size(1);
         CHECK(at::isfinite(x).all().item<bool>());

@@ -123,7 +123,7 @@ class FileCheck {
       fault("layout", ".", "VBench-Long cuts clips of one length for all videos of a folder: it needs a folder a suite");
     if (!request_.made) return;
     const GenerateOptions& o = request_.made->plan.options.values();
-    const int frames = plan_video(o).request.frames;
+    const int frames = request_.made->plan.frames();
     if (scan.frames != frames || scan.width != o.size.width || scan.height != o.size.height || scan.fps() != o.fps)
       fault("not as planned", ".", fmt::format("videos have {}; the plan says {} frames of {}x{} at {}", usual->first, frames, o.size.width, o.size.height, o.fps));
   }
@@ -149,7 +149,7 @@ class FileCheck {
     for (const auto& [i, record] : records_) {
       const auto job = planned_.find(videos_[i].place);
       if (job == planned_.end()) continue;
-      if (const std::string difference = settings_difference(record.settings, video_settings(job->second)); !difference.empty())
+      if (const std::string difference = settings_difference(record.settings, video_settings(job->second, request_.made->plan.recipe)); !difference.empty())
         fault("other settings", videos_[i].place, difference);
     }
   }

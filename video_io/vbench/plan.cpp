@@ -8,8 +8,9 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
-#include "runtime/engine.h"
+#include "runtime/families.h"
 #include "runtime/options_yaml.h"
+#include "runtime/video_model.h"
 #include "video_io/vbench/protocol.h"
 
 namespace longtake {
@@ -68,7 +69,9 @@ std::string name_of(VbenchLayout layout) { return layout == VbenchLayout::by_sui
 
 int VbenchPlan::samples_of(const std::string& suite) const { return suite == kFlickering ? flicker_samples : samples; }
 
-double VbenchPlan::seconds() const { return static_cast<double>(plan_video(options.values()).request.frames) / options.values().fps; }
+int VbenchPlan::frames() const { return video_frames(recipe, options.values()); }
+
+double VbenchPlan::seconds() const { return static_cast<double>(frames()) / options.values().fps; }
 
 VbenchProtocol protocol_for(double seconds) { return seconds < kLongSeconds ? VbenchProtocol::standard : VbenchProtocol::long_videos; }
 
@@ -76,8 +79,8 @@ void check_vbench_plan(const VbenchPlan& plan) {
   const GenerateOptions& o = plan.options.values();
   GenerateOptions complete = o;
   complete.prompt = complete.out = "x";
-  validate(complete);
-  make_request(complete);
+  validate(complete, plan.recipe);
+  make_video_request(plan.recipe, complete);
   if (protocol_for(plan.seconds()) != plan.protocol)
     fail_usage("videos of {:.2f} s belong to {}, not to --protocol {}; leave --protocol out, or change --frames or --fps", plan.seconds(),
                plan.protocol == VbenchProtocol::standard ? "VBench-Long (5 s or more)" : "VBench (less than 5 s)", name_of(plan.protocol));
@@ -90,10 +93,15 @@ void check_vbench_plan(const VbenchPlan& plan) {
 std::string plan_yaml(const VbenchPlan& plan) {
   std::string out = fmt::format(
       "# An export for VBench, made by longtake vbench plan. A video's seed is seed + 1000003 * line + index.\n"
-      "version: {}\nprotocol: {}\nlayout: {}\nsuites: [{}]\nsamples: {}\nflicker_samples: {}\nseed: {}\nprompt_list: {}\ngenerate:\n",
-      kVersion, name_of(plan.protocol), name_of(plan.layout), fmt::join(plan.suites, ", "), plan.samples, plan.flicker_samples, plan.seed,
+      "version: {}\n{}protocol: {}\nlayout: {}\nsuites: [{}]\nsamples: {}\nflicker_samples: {}\nseed: {}\nprompt_list: {}\ngenerate:\n",
+      kVersion, is_magi(plan.recipe) ? fmt::format("family: {}\n", kMagiFamily) : "", name_of(plan.protocol), name_of(plan.layout), fmt::join(plan.suites, ", "), plan.samples, plan.flicker_samples, plan.seed,
       nlohmann::json(plan.prompt_list).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  const std::string options = plan.options.to_yaml(not_of_the_plan());
+  std::vector<std::string> without = not_of_the_plan();
+  if (is_magi(plan.recipe)) {
+    const std::vector<std::string> more = options_without_effect(plan.recipe);
+    without.insert(without.end(), more.begin(), more.end());
+  }
+  const std::string options = plan.options.to_yaml(without);
   for (size_t start = 0; start < options.size();) {
     const size_t end = options.find('\n', start) + 1;
     out += "  " + options.substr(start, end - start);
@@ -110,6 +118,8 @@ VbenchPlan parse_vbench_plan(const std::string& yaml, const std::string& origin)
     seen.insert(entry.key);
     if (entry.key == "version")
       whole(entry, kVersion, kVersion);
+    else if (entry.key == "family")
+      check_family(plan.recipe.architecture.family = entry.scalar(entry.key), entry.place);
     else if (entry.key == "protocol")
       plan.protocol = one_of(entry, {VbenchProtocol::standard, VbenchProtocol::long_videos});
     else if (entry.key == "layout")
@@ -137,6 +147,7 @@ VbenchPlan parse_vbench_plan(const std::string& yaml, const std::string& origin)
   }
   for (const std::string& key : keys)
     if (!seen.contains(key)) fail_usage("{}: the key '{}' is missing; make the plan again with longtake vbench plan", origin, key);
+  if (is_magi(plan.recipe)) plan.recipe = resolve_model(plan.options.values().model, default_search()).recipe;
   check_vbench_plan(plan);
   return plan;
 }

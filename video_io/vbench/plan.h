@@ -26,8 +26,10 @@ struct VbenchPlan {
   uint64_t seed = 0;               // a video's own is seed + 1000003 * line + index
   std::string prompt_list;         // "standard", or the name of the file of longer prompts
   OptionSet options;               // of every video
+  Recipe recipe;                   // of the model; where it is one of SkyReels-V2 no more than that
 
   int samples_of(const std::string& suite) const;
+  int frames() const;      // of a video
   double seconds() const;  // of a video
 };
 
@@ -39,7 +41,8 @@ VbenchProtocol protocol_for(double seconds);
 void check_vbench_plan(const VbenchPlan& plan);
 
 std::string plan_yaml(const VbenchPlan& plan);
-// Strict: unknown keys are errors with the nearest match and the line.
+// Strict: unknown keys are errors with the nearest match and the line. A plan for a MAGI-1 model says so, and the model's recipe must be
+// there; other plans need none.
 VbenchPlan parse_vbench_plan(const std::string& yaml, const std::string& origin);
 
 // The folder of an export; read by run, check and script.
