@@ -195,19 +195,20 @@ void LatentMotionCache::save(State& state) const {
   motion_.save(state);
 }
 
-void LatentMotionCache::load(const State& state, const at::Device& device) {
+void LatentMotionCache::load(const State& state, const StateLayout& layout) {
   chunks_.clear();
-  const auto optional = [&](const std::string& name) {
-    return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor();
-  };
-  const auto chunks = state.integers("policy/chunks");
+  const auto chunks = StateLayout::chunks(state, "policy/chunks");
   const auto gathered = state.numbers("policy/gathered", chunks.size());
-  for (size_t i = 0; i < chunks.size(); ++i)
-    chunks_[static_cast<int>(chunks[i])] = {gathered[i], optional(fmt::format("policy/by_token/{}", chunks[i])),
-                                            optional(fmt::format("policy/weight/{}", chunks[i])),
-                                            optional(fmt::format("policy/computed/{}", chunks[i]))};
-  inputs_.load(state, device);
-  motion_.load(state, device);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const auto optional = [&](const std::string& name, at::ScalarType dtype) {
+      return state.contains(name) ? layout.by_token(state, name, chunks[i], dtype) : at::Tensor();
+    };
+    chunks_[chunks[i]] = {gathered[i], optional(fmt::format("policy/by_token/{}", chunks[i]), at::kFloat),
+                          layout.by_token(state, fmt::format("policy/weight/{}", chunks[i]), chunks[i]),
+                          optional(fmt::format("policy/computed/{}", chunks[i]), at::kBool)};
+  }
+  inputs_.load(state, layout);
+  motion_.load(state, layout);
 }
 
 }  // namespace longtake

@@ -54,11 +54,13 @@ class WindowLoop {
     first_row_ = static_cast<int>(row) + 1;
     latents_.copy_(state.get("latents", latents_.sizes(), at::kFloat));
     for (int c = 0; c < schedule_.chunks(); ++c)
-      solver_state_[c].load(state, fmt::format("solver/{}", c), chunk_latents(latents_, c).sizes(), latents_.device());
+      solver_state_[c].load(state, fmt::format("solver/{}", c), updates(c, first_row_), chunk_latents(latents_, c).sizes(), latents_.device());
     if (needs_kv()) load_kv(state);
-    residuals_.load(state, latents_.device());
-    policy_.load(state, latents_.device());
-    noise_.load(state);
+    const StateLayout layout = state_layout(backbone_, chunk_latents(latents_, 0), settings_.branches());
+    residuals_.load(state, layout);
+    policy_.load(state, layout);
+    const bool more = first_row_ < schedule_.rows() && draws_prefix(first_row_);
+    noise_.load(state, {window_ + 1, more ? window_ : window_ + 1, more ? first_row_ : 0});
     stats_.load(state);
     state.check_all_read();
   }
@@ -127,11 +129,21 @@ class WindowLoop {
     return latents.narrow(1, span.first, span.frames);
   }
 
+  // How often the solver has moved a chunk before this row.
+  int updates(int chunk, int row) const {
+    int count = 0;
+    for (int r = 0; r < row; ++r) count += schedule_.row(r)[chunk].update;
+    return count;
+  }
+
+  bool draws_prefix(int row) const {
+    if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return false;
+    return settings_.attention == AttentionScheme::window || row == 0 || settings_.noise_every_row;
+  }
+
   // The prefix as the model sees it in this row; the clean latents stay as they are.
   void noise_prefix(int row) {
-    if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return;
-    const bool used = settings_.attention == AttentionScheme::window || row == 0;
-    if (!used && !settings_.noise_every_row) return;
+    if (!draws_prefix(row)) return;
     const int64_t first = backbone_.geometry().end_picture ? 1 : 0;  // an end picture stays clean
     const at::Tensor clean = latents_.narrow(1, first, prefix_frames_);
     const double share = 0.001 * settings_.prefix_noise;
@@ -325,6 +337,15 @@ class WindowLoop {
 };
 
 }  // namespace
+
+StateLayout state_layout(const Backbone& backbone, const at::Tensor& latents, int branches) {
+  const WindowGeometry& g = backbone.geometry();
+  const at::Tensor embedded = backbone.embed(latents);
+  const StateLayout::Rows rows{embedded.size(1), embedded.scalar_type()};
+  StateLayout layout{{}, g.plane, branches, rows, rows, rows, latents.device()};
+  for (const auto& chunk : g.chunks) layout.frames.push_back(chunk.frames);
+  return layout;
+}
 
 at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
                           const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,

@@ -81,8 +81,9 @@ class Generation {
     const State state = folder_->window(made.windows - 1);
     stats_.load(state);
     if (made.windows < static_cast<int>(settings_.plan.windows.size())) {
-      policy_.load(state, device_);
-      noise_.load(state);
+      const auto backbone = make_backbone_(window_geometry(settings_, settings_.plan.windows[made.windows - 1]));
+      policy_.load(state, state_layout(*backbone, previous_.narrow(1, 0, 1), settings_.denoise.branches()));
+      noise_.load(state, {made.windows, made.windows, 0});
     }
     state.check_all_read();
     return made.windows;
