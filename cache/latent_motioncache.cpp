@@ -46,12 +46,7 @@ std::vector<SettingKey> LatentMotionCacheSettings::keys() {
           number_key("reuse_last", reuse_last, 0, 1, "what that share falls to over as many steps as a chunk has"),
           toggle_key("predict", predict, "what is not computed is predicted from its last two computed values, not reused"),
           number_key("clip", clip, 0, 100, "a prediction moves a value by at most this many times its last measured change"),
-          {"vote", "off or a number between 0 and 1", "a spatial column is recomputed in all frames when more than this share of them is",
-           [this] { return vote ? fmt::format("{}", vote_share) : std::string("off"); },
-           [this](const std::string& text) {
-             vote = text != "off";
-             return !vote || number_key("", vote_share, 0, 1, "").set(text);
-           }},
+          share_key("vote", vote, vote_share, "a spatial column is recomputed in all frames when more than this share of them is"),
           toggle_key("carry", carry, "tokens begin with what their chunk has gathered"),
           toggle_key("last_step", last_step, "the last step is always computed")};
 }
