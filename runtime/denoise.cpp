@@ -29,6 +29,7 @@ class WindowLoop {
                    latents_.size(1));
     LONGTAKE_CHECK(!compressor_ || settings_.attention == AttentionScheme::causal, "expected causal attention with K/V compression");
     stats_.kv_full_bytes = std::max(stats_.kv_full_bytes, kv_.shape().bytes(backbone_dtype()));
+    if (compressor_) kv_.reserve(most_kv_tokens(settings_.kv, g, schedule_));
     policy_.begin_window(window);
     LONGTAKE_CHECK(!compressor_ || !g.end_picture, "expected no end picture with K/V compression");
     for (int c = g.end_picture ? 1 : 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
@@ -337,6 +338,23 @@ class WindowLoop {
 };
 
 }  // namespace
+
+int64_t most_kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule) {
+  if (!kv.compresses()) return g.tokens();
+  int64_t most = 0;
+  for (int row = 0; row < schedule.rows(); ++row) {
+    int64_t finished = 0, active = 0, whole = 0;
+    for (int c = 0; c < schedule.chunks(); ++c) {
+      whole = std::max(whole, g.chunk_tokens(c));
+      if (schedule.last_row(c) < row)
+        finished += g.chunk_tokens(c);
+      else if (!schedule.row(row)[c].idle)
+        active += g.chunk_tokens(c);
+    }
+    most = std::max(most, kv.kept_tokens(finished, whole) + active);
+  }
+  return most;
+}
 
 StateLayout state_layout(const Backbone& backbone, const at::Tensor& latents, int branches) {
   const WindowGeometry& g = backbone.geometry();
