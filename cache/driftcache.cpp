@@ -88,14 +88,15 @@ void DriftCache::save(State& state) const {
   state.put_integers("policy/chunks", keys);
 }
 
-void DriftCache::load(const State& state, const at::Device& device) {
+void DriftCache::load(const State& state, const StateLayout& layout) {
   tokens_.clear();
-  const auto keys = state.integers("policy/chunks");
-  if (keys.size() % 2 != 0) state.refuse("'policy/chunks' should hold pairs");
-  const auto optional = [&](const std::string& name) { return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor(); };
-  for (size_t i = 0; i < keys.size(); i += 2)
-    tokens_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}] = {
-        optional(fmt::format("policy/rate/{}/{}", keys[i], keys[i + 1])), optional(fmt::format("policy/since/{}/{}", keys[i], keys[i + 1])), {}};
+  for (const auto& key : layout.chunk_branches(state, "policy/chunks")) {
+    const auto optional = [&](const char* what) {
+      const std::string name = fmt::format("policy/{}/{}/{}", what, key.first, key.second);
+      return state.contains(name) ? layout.by_token(state, name, key.first) : at::Tensor();
+    };
+    tokens_[key] = {optional("rate"), optional("since"), {}};
+  }
 }
 
 }  // namespace longtake

@@ -50,7 +50,7 @@ class DriftCache final : public CachePolicy {
   int residuals() const override { return settings_.residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
  private:
   struct Tokens {

@@ -43,11 +43,11 @@ void FlowCache::save(State& state) const {
   state.put_numbers("policy/accumulated", values);
 }
 
-void FlowCache::load(const State& state, const at::Device&) {
+void FlowCache::load(const State& state, const StateLayout&) {
   accumulated_.clear();
-  const auto chunks = state.integers("policy/chunks");
+  const auto chunks = StateLayout::chunks(state, "policy/chunks");
   const auto values = state.numbers("policy/accumulated", chunks.size());
-  for (size_t i = 0; i < chunks.size(); ++i) accumulated_[static_cast<int>(chunks[i])] = static_cast<float>(values[i]);
+  for (size_t i = 0; i < chunks.size(); ++i) accumulated_[chunks[i]] = static_cast<float>(values[i]);
 }
 
 std::string FlowCache::preview(int steps) const {

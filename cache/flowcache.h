@@ -33,7 +33,7 @@ class FlowCache final : public CachePolicy {
   int residuals() const override { return FlowCacheSettings::residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
  private:
   FlowCacheSettings settings_;

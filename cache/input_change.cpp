@@ -39,10 +39,12 @@ void InputChange::save(State& state) const {
   state.put_integers("policy/inputs", chunks);
 }
 
-void InputChange::load(const State& state, const at::Device& device) {
+void InputChange::load(const State& state, const StateLayout& layout) {
   before_.clear();
-  for (const int64_t chunk : state.integers("policy/inputs"))
-    before_[static_cast<int>(chunk)] = state.get(fmt::format("policy/input/{}", chunk), 3).to(device);
+  for (const int chunk : StateLayout::chunks(state, "policy/inputs")) {
+    const std::string name = fmt::format("policy/input/{}", chunk);
+    before_[chunk] = layout.get(state, name, {layout.frames_of(state, name, chunk), layout.plane, layout.embedded.width}, layout.embedded.dtype);
+  }
 }
 
 }  // namespace longtake

@@ -7,7 +7,7 @@
 #include <map>
 
 #include "cache/policy.h"
-#include "cache/state.h"
+#include "cache/state_layout.h"
 
 namespace longtake {
 
@@ -31,7 +31,7 @@ class InputChange {
 
   // "policy/input/CHUNK" and the list of them.
   void save(State& state) const;
-  void load(const State& state, const at::Device& device);
+  void load(const State& state, const StateLayout& layout);
 
  private:
   std::map<int, at::Tensor> before_;

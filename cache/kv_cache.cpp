@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
@@ -11,6 +12,20 @@
 #include "base/error.h"
 
 namespace longtake {
+namespace {
+
+// The first `rows` rows of `room` where there are as many, else new ones.
+at::Tensor rows_in(const at::Tensor& room, int64_t rows, const at::Tensor& like) {
+  if (room.defined() && rows <= room.size(0)) return room.narrow(0, 0, rows);
+  std::vector<int64_t> sizes = like.sizes().vec();
+  sizes[0] = rows;
+  return at::empty(sizes, like.options());
+}
+
+// `part` of `old`, or a copy where writing to `target` might overwrite it.
+at::Tensor safe_to_move(const at::Tensor& part, const at::Tensor& target) { return part.is_alias_of(target) ? part.clone() : part; }
+
+}  // namespace
 
 void KvLayer::settle_v_scale(const at::Tensor& values) {
   LONGTAKE_CHECK(in_fp8() && !v_scale_known && values.numel() > 0, "expected values for a layer in fp8 whose scale is not settled");
@@ -42,19 +57,33 @@ TokenRange KvLayer::rows(TokenRange tokens) const {
   return {std::max(tokens.begin, first) - first, std::min(tokens.end, end()) - first};
 }
 
+void KvLayer::reserve(int64_t rows) {
+  for (const auto& [x, room] : {std::pair(&k, &k_room), std::pair(&v, &v_room)}) {
+    if (rows < x->size(0)) continue;
+    const at::Tensor old = *x;
+    *room = rows_in({}, rows, old);
+    *x = room->narrow(0, 0, old.size(0)).copy_(old);
+  }
+}
+
 void KvLayer::hold(TokenRange tokens) {
   if (tokens == TokenRange{first, end()}) return;
   const int64_t from = std::clamp(tokens.begin, first, end()), to = std::clamp(tokens.end, from, end());
-  const auto moved = [&](const at::Tensor& old) {
-    std::vector<int64_t> sizes = old.sizes().vec();
-    sizes[0] = tokens.end - tokens.begin;
-    at::Tensor out = at::zeros(sizes, old.options());
-    if (to > from) out.narrow(0, from - tokens.begin, to - from).copy_(old.narrow(0, from - first, to - from));
+  const int64_t count = tokens.end - tokens.begin, place = from - tokens.begin, kept = to - from;
+  const auto moved = [&](const at::Tensor& old, const at::Tensor& room) {
+    const at::Tensor out = rows_in(room, count, old);
+    if (kept == 0) return out.zero_();
+    if (place != from - first || !old.is_alias_of(out)) {
+      const at::Tensor part = safe_to_move(old.narrow(0, from - first, kept), out);
+      out.narrow(0, place, kept).copy_(part);
+    }
+    out.narrow(0, 0, place).zero_();
+    out.narrow(0, place + kept, count - place - kept).zero_();
     return out;
   };
-  k = moved(k);
-  v = moved(v);
-  if (bias.defined()) bias = moved(bias);
+  k = moved(k, k_room);
+  v = moved(v, v_room);
+  if (bias.defined()) bias = moved(bias, {});
   first = tokens.begin;
 }
 
@@ -66,8 +95,14 @@ void KvLayer::replace_before(int64_t boundary, const at::Tensor& keys, const at:
   const at::Tensor rest = bias.defined() ? bias.narrow(0, boundary - first, kept)
                                          : at::zeros({kept}, at::TensorOptions().dtype(at::kFloat).device(k.device()));
   bias = key_bias.defined() ? at::cat({key_bias.to(at::kFloat), rest}) : at::Tensor();
-  k = at::cat({keys.to(k.scalar_type()), k.narrow(0, boundary - first, kept)});
-  v = at::cat({values.to(v.scalar_type()), v.narrow(0, boundary - first, kept)});
+  const auto joined = [&](const at::Tensor& fresh, const at::Tensor& old, const at::Tensor& room) {
+    const at::Tensor out = rows_in(room, count + kept, old), tail = safe_to_move(old.narrow(0, boundary - first, kept), out);
+    out.narrow(0, count, kept).copy_(tail);
+    out.narrow(0, 0, count).copy_(fresh);
+    return out;
+  };
+  k = joined(safe_to_move(keys, k), k, k_room);
+  v = joined(safe_to_move(values, v), v, v_room);
   first = boundary - count;
 }
 
@@ -132,6 +167,10 @@ KvCache::KvCache(const KvShape& shape, at::ScalarType dtype, const at::Device& d
       if (fp8) layers_.back().v_scale = at::zeros({1}, options.dtype(at::kFloat));
     }
   }
+}
+
+void KvCache::reserve(int64_t rows) {
+  for (KvLayer& layer : layers_) layer.reserve(rows);
 }
 
 void KvCache::grow(int64_t end) {

@@ -29,6 +29,8 @@ struct KvLayer {
   // Where k and v are e4m3: v holds values / v_scale, saturating. [1] float32; undefined otherwise.
   at::Tensor v_scale{};
   bool v_scale_known = false;  // it was given or loaded; rows may be written
+  // Where k and v lie, where room was reserved for more rows than they have.
+  at::Tensor k_room{}, v_room{};
 
   bool in_fp8() const { return v_scale.defined(); }
   // Settles v_scale by the largest magnitude among `values` (any shape), on the device and without waiting for it, with room for values
@@ -47,6 +49,8 @@ struct KvLayer {
   // Which rows stand for these tokens; what is not held is left out.
   TokenRange rows(TokenRange tokens) const;
 
+  // Makes room for as many rows: k and v then come and go in place, and take no other memory unless they outgrow it.
+  void reserve(int64_t rows);
   // Holds the tokens of the range from now on: drops others, adds zero rows.
   void hold(TokenRange tokens);
   // Everything before token `end` becomes these rows [n, kv_heads, head_width], with a bias [n] or none.
@@ -78,6 +82,8 @@ class KvCache {
   void save(State& state) const;
   void load(const State& state);
 
+  // KvLayer::reserve() for every layer.
+  void reserve(int64_t rows);
   // Makes every layer hold the tokens up to `end` too.
   void grow(int64_t end);
   // KvLayer::hold() for every layer.

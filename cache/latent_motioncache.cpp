@@ -46,12 +46,7 @@ std::vector<SettingKey> LatentMotionCacheSettings::keys() {
           number_key("reuse_last", reuse_last, 0, 1, "what that share falls to over as many steps as a chunk has"),
           toggle_key("predict", predict, "what is not computed is predicted from its last two computed values, not reused"),
           number_key("clip", clip, 0, 100, "a prediction moves a value by at most this many times its last measured change"),
-          {"vote", "off or a number between 0 and 1", "a spatial column is recomputed in all frames when more than this share of them is",
-           [this] { return vote ? fmt::format("{}", vote_share) : std::string("off"); },
-           [this](const std::string& text) {
-             vote = text != "off";
-             return !vote || number_key("", vote_share, 0, 1, "").set(text);
-           }},
+          share_key("vote", vote, vote_share, "a spatial column is recomputed in all frames when more than this share of them is"),
           toggle_key("carry", carry, "tokens begin with what their chunk has gathered"),
           toggle_key("last_step", last_step, "the last step is always computed")};
 }
@@ -195,19 +190,20 @@ void LatentMotionCache::save(State& state) const {
   motion_.save(state);
 }
 
-void LatentMotionCache::load(const State& state, const at::Device& device) {
+void LatentMotionCache::load(const State& state, const StateLayout& layout) {
   chunks_.clear();
-  const auto optional = [&](const std::string& name) {
-    return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor();
-  };
-  const auto chunks = state.integers("policy/chunks");
+  const auto chunks = StateLayout::chunks(state, "policy/chunks");
   const auto gathered = state.numbers("policy/gathered", chunks.size());
-  for (size_t i = 0; i < chunks.size(); ++i)
-    chunks_[static_cast<int>(chunks[i])] = {gathered[i], optional(fmt::format("policy/by_token/{}", chunks[i])),
-                                            optional(fmt::format("policy/weight/{}", chunks[i])),
-                                            optional(fmt::format("policy/computed/{}", chunks[i]))};
-  inputs_.load(state, device);
-  motion_.load(state, device);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const auto optional = [&](const std::string& name, at::ScalarType dtype) {
+      return state.contains(name) ? layout.by_token(state, name, chunks[i], dtype) : at::Tensor();
+    };
+    chunks_[chunks[i]] = {gathered[i], optional(fmt::format("policy/by_token/{}", chunks[i]), at::kFloat),
+                          layout.by_token(state, fmt::format("policy/weight/{}", chunks[i]), chunks[i]),
+                          optional(fmt::format("policy/computed/{}", chunks[i]), at::kBool)};
+  }
+  inputs_.load(state, layout);
+  motion_.load(state, layout);
 }
 
 }  // namespace longtake

@@ -72,7 +72,7 @@ class LatentMotionCache final : public CachePolicy {
   int residuals() const override { return settings_.residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
   // For tests and traces: what the chunk and its tokens (undefined before they decide) have gathered, and what the latter weigh.
   struct ChunkState {

@@ -68,10 +68,10 @@ void LatentTeaCache::save(State& state) const {
   inputs_.save(state);
 }
 
-void LatentTeaCache::load(const State& state, const at::Device& device) {
+void LatentTeaCache::load(const State& state, const StateLayout& layout) {
   accumulated_ = state.numbers("policy/accumulated", 1)[0];
   rows_ = static_cast<int>(state.integers("policy/rows", 1)[0]);
-  inputs_.load(state, device);
+  inputs_.load(state, layout);
 }
 
 }  // namespace longtake

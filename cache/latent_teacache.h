@@ -37,7 +37,7 @@ class LatentTeaCache final : public CachePolicy {
   int residuals() const override { return LatentTeaCacheSettings::residuals(); }
   std::string preview(int steps) const override { return std::string(steps, '?'); }
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
  private:
   void settle();

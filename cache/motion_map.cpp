@@ -27,13 +27,11 @@ void MotionMap::save(State& state) const {
   state.put_integers("policy/last_frames", last);
 }
 
-void MotionMap::load(const State& state, const at::Device& device) {
+void MotionMap::load(const State& state, const StateLayout& layout) {
   last_frame_.clear();
-  const auto last = state.integers("policy/last_frames");
-  if (last.size() % 2 != 0) state.refuse("'policy/last_frames' should hold pairs");
-  for (size_t i = 0; i < last.size(); i += 2)
-    last_frame_[{static_cast<int>(last[i]), static_cast<int>(last[i + 1])}] =
-        state.get(fmt::format("policy/last_frame/{}/{}", last[i], last[i + 1]), 2).to(device);
+  for (const auto& [chunk, branch] : layout.chunk_branches(state, "policy/last_frames"))
+    last_frame_[{chunk, branch}] = layout.get(state, fmt::format("policy/last_frame/{}/{}", chunk, branch),
+                                              {layout.plane, layout.observed.width}, layout.observed.dtype);
 }
 
 }  // namespace longtake

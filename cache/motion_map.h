@@ -8,7 +8,7 @@
 
 #include "cache/policy.h"
 #include "cache/row_ops.h"
-#include "cache/state.h"
+#include "cache/state_layout.h"
 
 namespace longtake {
 
@@ -27,7 +27,7 @@ class MotionMap {
 
   // "policy/last_frame/CHUNK/BRANCH" and the list of them.
   void save(State& state) const;
-  void load(const State& state, const at::Device& device);
+  void load(const State& state, const StateLayout& layout);
 
  private:
   MotionMeasure measure_;

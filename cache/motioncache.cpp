@@ -27,12 +27,7 @@ std::vector<SettingKey> MotionCacheSettings::keys() {
           whole_key("warmup", warmup, 0, 1000, "last of the first steps that are always computed, counted from 0"),
           whole_key("phase1", phase1, 0, 1000, "updates of whole chunks before decisions become per token"),
           number_key("floor", floor, 0, 1, "weight of a token that does not move, against 1 for the one that moves most"),
-          {"vote", "off or a number between 0 and 1", "a spatial column is recomputed when more than this share of its frames asks for it",
-           [this] { return vote ? fmt::format("{}", vote_share) : std::string("off"); },
-           [this](const std::string& text) {
-             vote = text != "off";
-             return !vote || number_key("", vote_share, 0, 1, "").set(text);
-           }},
+          share_key("vote", vote, vote_share, "a spatial column is recomputed when more than this share of its frames asks for it"),
           number_key("min_ratio", min_ratio, 0, 1, "with a smaller share of tokens to recompute, none is"),
           choice_key<WeightNorm>("norm", norm,
                                  {{"max_rescale", WeightNorm::max_rescale}, {"max", WeightNorm::max}, {"mean", WeightNorm::mean}},

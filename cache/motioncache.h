@@ -46,7 +46,7 @@ class MotionCache final : public CachePolicy {
   int residuals() const override { return MotionCacheSettings::residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
   // Whether the chunk's next decision is made per token.
   bool per_token(int chunk, int branch) const;

@@ -19,23 +19,23 @@ void MotionCache::save(State& state) const {
   motion_.save(state);
 }
 
-void MotionCache::load(const State& state, const at::Device& device) {
-  device_ = device;
+void MotionCache::load(const State& state, const StateLayout& layout) {
+  device_ = layout.device;
   chunks_.clear();
-  const auto optional = [&](const std::string& name) {
-    return state.contains(name) ? state.get(name, 2).to(device) : at::Tensor();
-  };
-  for (const int64_t id : state.integers("policy/chunks")) {
-    ChunkState& chunk = chunks_[static_cast<int>(id)];
-    const auto phases = state.integers(fmt::format("policy/phases/{}", id), 2 * branches_);
+  for (const int id : StateLayout::chunks(state, "policy/chunks")) {
+    ChunkState& chunk = chunks_[id];
+    const auto phases = state.integers(fmt::format("policy/phases/{}", id), 2 * static_cast<size_t>(branches_));
     for (int b = 0; b < branches_; ++b) {
-      chunk.updates.push_back(static_cast<int>(phases[2 * b]));
-      chunk.token_phase.push_back(phases[2 * b + 1] != 0);
-      chunk.branch.push_back({optional(fmt::format("policy/accumulated/{}/{}", id, b)),
-                              optional(fmt::format("policy/weight/{}/{}", id, b))});
+      const std::string accumulated = fmt::format("policy/accumulated/{}/{}", id, b), weight = fmt::format("policy/weight/{}/{}", id, b);
+      const bool per_token = phases[2 * static_cast<size_t>(b) + 1] != 0;
+      chunk.updates.push_back(static_cast<int>(phases[2 * static_cast<size_t>(b)]));
+      chunk.token_phase.push_back(per_token);
+      // Who decides per token has a weight for each.
+      chunk.branch.push_back({state.contains(accumulated) ? layout.by_token(state, accumulated, id) : at::Tensor(),
+                              per_token || state.contains(weight) ? layout.by_token(state, weight, id) : at::Tensor()});
     }
   }
-  motion_.load(state, device);
+  motion_.load(state, layout);
 }
 
 }  // namespace longtake

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "cache/state.h"
+#include "cache/state_layout.h"
 #include "cache/token_set.h"
 
 namespace longtake {
@@ -96,9 +96,9 @@ class CachePolicy {
   virtual int residuals() const = 0;
 
   // Everything that later decisions depend on, under names that begin with "policy/". load() comes after begin_window() of the window
-  // that goes on.
+  // that goes on. Errors: bad_file for entries that do not fit the layout, or each other.
   virtual void save(State& /*state*/) const {}
-  virtual void load(const State& /*state*/, const at::Device& /*device*/) {}
+  virtual void load(const State& /*state*/, const StateLayout& /*layout*/) {}
 
   // What is known before the run: per step 'F' full, 'R' reuse of the chunk, 'P' prediction of the chunk, 'T' decided per token when the
   // time comes, '?' decided for a chunk or a whole row when the time comes.

@@ -73,17 +73,12 @@ void Predict::save(State& state) const {
   state.put_integers("policy/predicted", keys);
 }
 
-void Predict::load(const State& state, const at::Device& device) {
-  motion_.load(state, device);
-  device_ = device;
+void Predict::load(const State& state, const StateLayout& layout) {
+  motion_.load(state, layout);
+  device_ = layout.device;
   predicted_.clear();
-  const auto keys = state.integers("policy/predicted");
-  if (keys.size() % 2 != 0) state.refuse("'policy/predicted' should hold pairs");
-  for (size_t i = 0; i < keys.size(); i += 2) {
-    const at::Tensor counts = state.get(fmt::format("policy/predicted/{}/{}", keys[i], keys[i + 1]), 2);
-    if (counts.scalar_type() != at::kInt) state.refuse("predictions should be counted in int32");
-    predicted_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}] = counts.to(device);
-  }
+  for (const auto& [chunk, branch] : layout.chunk_branches(state, "policy/predicted"))
+    predicted_[{chunk, branch}] = layout.by_token(state, fmt::format("policy/predicted/{}/{}", chunk, branch), chunk, at::kInt);
 }
 
 std::string Predict::preview(int steps) const {

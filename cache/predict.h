@@ -29,7 +29,7 @@ class Predict final : public CachePolicy {
   int residuals() const override { return PredictSettings::residuals(); }
   std::string preview(int steps) const override;
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
  private:
   // Adds the tokens that reached the limit to the decision and counts the others' predictions.

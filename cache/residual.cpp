@@ -64,19 +64,19 @@ void ResidualCache::save(State& state) const {
   state.put_integers("residual/keys", keys);
 }
 
-void ResidualCache::load(const State& state, const at::Device& device) {
+void ResidualCache::load(const State& state, const StateLayout& layout) {
   history_.clear();
-  const std::vector<int64_t> keys = state.integers("residual/keys");
-  if (keys.size() % 2 != 0) state.refuse("'residual/keys' should hold pairs");
-  for (size_t i = 0; i < keys.size(); i += 2) {
-    const std::string name = fmt::format("residual/{}/{}", keys[i], keys[i + 1]);
-    CachedRows& cached = history_[{static_cast<int>(keys[i]), static_cast<int>(keys[i + 1])}];
-    cached.residual = state.get(name, 2).to(device);
-    const auto sizes = cached.residual.sizes();
-    const auto level = [&](const std::string& entry) { return state.get(entry, {sizes[0]}, at::kFloat).to(device); };
-    if (state.contains(name + "/level")) cached.level = level(name + "/level");
+  for (const auto& key : layout.chunk_branches(state, "residual/keys")) {
+    const std::string name = fmt::format("residual/{}/{}", key.first, key.second);
+    const int64_t tokens = layout.frames_of(state, name, key.first) * layout.plane;
+    const auto rows = [&](const std::string& entry) { return layout.get(state, entry, {tokens, layout.residual.width}, layout.residual.dtype); };
+    const auto level = [&](const std::string& entry) { return layout.get(state, entry, {tokens}, at::kFloat); };
+    CachedRows& cached = history_[key];
+    cached.residual = rows(name);
+    if (kept_ < 2) continue;
+    cached.level = level(name + "/level");
     if (!state.contains(name + "/before")) continue;
-    cached.before = state.get(name + "/before", sizes, cached.residual.scalar_type()).to(device);
+    cached.before = rows(name + "/before");
     cached.before_level = level(name + "/before_level");
   }
 }

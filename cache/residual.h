@@ -14,7 +14,7 @@
 
 #include "cache/policy.h"
 #include "cache/row_ops.h"
-#include "cache/state.h"
+#include "cache/state_layout.h"
 
 namespace longtake {
 
@@ -34,7 +34,7 @@ class ResidualCache {
 
   // "residual/CHUNK/BRANCH" and the list of them.
   void save(State& state) const;
-  void load(const State& state, const at::Device& device);
+  void load(const State& state, const StateLayout& layout);
 
  private:
   int kept_;

@@ -42,6 +42,15 @@ SettingKey toggle_key(std::string name, bool& field, std::string help) {
           }};
 }
 
+SettingKey share_key(std::string name, bool& on, double& share, std::string help) {
+  return {std::move(name), "off or a number between 0 and 1", std::move(help),
+          [&on, &share] { return on ? fmt::format("{}", share) : std::string("off"); },
+          [&on, &share](const std::string& text) {
+            on = text != "off";
+            return !on || read(text, 0.0, 1.0, share);
+          }};
+}
+
 SettingKey word_key(std::string name, std::vector<std::string> words, std::string help, std::function<std::string()> text,
                     std::function<void(size_t)> set) {
   return {std::move(name), fmt::format("one of {}", fmt::join(words, ", ")), std::move(help), std::move(text),

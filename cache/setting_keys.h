@@ -22,6 +22,7 @@ struct SettingKey {
 SettingKey number_key(std::string name, double& field, double low, double high, std::string help);
 SettingKey whole_key(std::string name, int& field, int low, int high, std::string help);
 SettingKey toggle_key(std::string name, bool& field, std::string help);  // on, off
+SettingKey share_key(std::string name, bool& on, double& share, std::string help);  // off, 0 ... 1
 
 // One of a few words.
 SettingKey word_key(std::string name, std::vector<std::string> words, std::string help, std::function<std::string()> text,

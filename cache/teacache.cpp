@@ -54,9 +54,11 @@ void TeaCache::save(State& state) const {
   state.put_numbers("policy/timesteps", before_);
 }
 
-void TeaCache::load(const State& state, const at::Device&) {
+void TeaCache::load(const State& state, const StateLayout& layout) {
   accumulated_ = state.numbers("policy/accumulated", 1)[0];
   before_ = state.numbers("policy/timesteps");
+  if (!before_.empty() && before_.size() != layout.frames.size())
+    state.refuse(fmt::format("'policy/timesteps' should hold one number for each of {} chunks, found {}", layout.frames.size(), before_.size()));
 }
 
 std::vector<Decision> TeaCache::decide(const StepContext& context) {

@@ -41,7 +41,7 @@ class TeaCache final : public CachePolicy {
   int residuals() const override { return TeaCacheSettings::residuals(); }
   std::string preview(int steps) const override { return std::string(steps, '?'); }
   void save(State& state) const override;
-  void load(const State& state, const at::Device& device) override;
+  void load(const State& state, const StateLayout& layout) override;
 
  private:
   TeaCacheSettings settings_;

@@ -29,6 +29,7 @@ class WindowLoop {
                    latents_.size(1));
     LONGTAKE_CHECK(!compressor_ || settings_.attention == AttentionScheme::causal, "expected causal attention with K/V compression");
     stats_.kv_full_bytes = std::max(stats_.kv_full_bytes, kv_.shape().bytes(backbone_dtype()));
+    if (compressor_) kv_.reserve(most_kv_tokens(settings_.kv, g, schedule_));
     policy_.begin_window(window);
     LONGTAKE_CHECK(!compressor_ || !g.end_picture, "expected no end picture with K/V compression");
     for (int c = g.end_picture ? 1 : 0; c < schedule.ready_chunks(); ++c) prefix_frames_ += g.chunks[c].frames;
@@ -54,11 +55,13 @@ class WindowLoop {
     first_row_ = static_cast<int>(row) + 1;
     latents_.copy_(state.get("latents", latents_.sizes(), at::kFloat));
     for (int c = 0; c < schedule_.chunks(); ++c)
-      solver_state_[c].load(state, fmt::format("solver/{}", c), chunk_latents(latents_, c).sizes(), latents_.device());
+      solver_state_[c].load(state, fmt::format("solver/{}", c), updates(c, first_row_), chunk_latents(latents_, c).sizes(), latents_.device());
     if (needs_kv()) load_kv(state);
-    residuals_.load(state, latents_.device());
-    policy_.load(state, latents_.device());
-    noise_.load(state);
+    const StateLayout layout = state_layout(backbone_, chunk_latents(latents_, 0), settings_.branches());
+    residuals_.load(state, layout);
+    policy_.load(state, layout);
+    const bool more = first_row_ < schedule_.rows() && draws_prefix(first_row_);
+    noise_.load(state, {window_ + 1, more ? window_ : window_ + 1, more ? first_row_ : 0});
     stats_.load(state);
     state.check_all_read();
   }
@@ -127,11 +130,21 @@ class WindowLoop {
     return latents.narrow(1, span.first, span.frames);
   }
 
+  // How often the solver has moved a chunk before this row.
+  int updates(int chunk, int row) const {
+    int count = 0;
+    for (int r = 0; r < row; ++r) count += schedule_.row(r)[chunk].update;
+    return count;
+  }
+
+  bool draws_prefix(int row) const {
+    if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return false;
+    return settings_.attention == AttentionScheme::window || row == 0 || settings_.noise_every_row;
+  }
+
   // The prefix as the model sees it in this row; the clean latents stay as they are.
   void noise_prefix(int row) {
-    if (prefix_frames_ == 0 || settings_.prefix_noise == 0) return;
-    const bool used = settings_.attention == AttentionScheme::window || row == 0;
-    if (!used && !settings_.noise_every_row) return;
+    if (!draws_prefix(row)) return;
     const int64_t first = backbone_.geometry().end_picture ? 1 : 0;  // an end picture stays clean
     const at::Tensor clean = latents_.narrow(1, first, prefix_frames_);
     const double share = 0.001 * settings_.prefix_noise;
@@ -325,6 +338,32 @@ class WindowLoop {
 };
 
 }  // namespace
+
+int64_t most_kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule) {
+  if (!kv.compresses()) return g.tokens();
+  int64_t most = 0;
+  for (int row = 0; row < schedule.rows(); ++row) {
+    int64_t finished = 0, active = 0, whole = 0;
+    for (int c = 0; c < schedule.chunks(); ++c) {
+      whole = std::max(whole, g.chunk_tokens(c));
+      if (schedule.last_row(c) < row)
+        finished += g.chunk_tokens(c);
+      else if (!schedule.row(row)[c].idle)
+        active += g.chunk_tokens(c);
+    }
+    most = std::max(most, kv.kept_tokens(finished, whole) + active);
+  }
+  return most;
+}
+
+StateLayout state_layout(const Backbone& backbone, const at::Tensor& latents, int branches) {
+  const WindowGeometry& g = backbone.geometry();
+  const at::Tensor embedded = backbone.embed(latents);
+  const StateLayout::Rows rows{embedded.size(1), embedded.scalar_type()};
+  StateLayout layout{{}, g.plane, branches, rows, rows, rows, latents.device()};
+  for (const auto& chunk : g.chunks) layout.frames.push_back(chunk.frames);
+  return layout;
+}
 
 at::Tensor denoise_window(const Backbone& backbone, CachePolicy& policy, const Schedule& schedule, const UniPc& solver,
                           const DenoiseSettings& settings, int window, at::Tensor latents, NoiseSource& noise,

@@ -23,6 +23,13 @@ struct DenoiseSettings {
   int branches() const { return guidance > 1.0 ? 2 : 1; }
 };
 
+// Tokens of which the loop makes room for keys and values: all of the window, or with compression what is kept of finished chunks and those
+// that are at work at once, in the row where that is most.
+int64_t most_kv_tokens(const KvChoice& kv, const WindowGeometry& geometry, const Schedule& schedule);
+
+// Of the states of a window. latents [C, F, h, w]: any of its chunks.
+StateLayout state_layout(const Backbone& backbone, const at::Tensor& latents, int branches);
+
 // Denoises `latents` [C, F, h, w] float32, whose first chunks are the clean prefix where the schedule says so and noise
 // elsewhere, and returns the clean latents. `resume` is a state that RowEnd::state gave in the same window of an equal run: the
 // window goes on behind that row, to the same bits. Errors: numerical (non-finite velocity), bad_file (a state of another run).

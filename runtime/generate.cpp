@@ -43,6 +43,12 @@ class SkyreelsWindows final : public WindowMaker {
 
   at::Tensor encode_end_picture(int) override { return vae_.encode(settings_.end_picture.to(device_).unsqueeze(0)).squeeze(0); }
 
+  void take_up(int next, const at::Tensor& latents, const State& state) override {
+    const auto backbone = make_backbone_(window_geometry(settings_, span(next - 1)));
+    policy_.load(state, state_layout(*backbone, latents.narrow(1, 0, 1), settings_.denoise.branches()));
+    noise_.load(state, {next, next, 0});
+  }
+
   at::Tensor denoise(int w, const GivenLatents& given, RunStats& stats, const DenoiseHooks& hooks, const State* resume) override {
     const WindowSpan& window = span(w);
     const std::vector<int64_t> shape{settings_.latent_channels, window.latent_frames, settings_.height / 8, settings_.width / 8};

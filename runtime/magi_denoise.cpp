@@ -78,11 +78,11 @@ class VideoLoop {
     if (row < 0 || row >= count()) state.refuse(fmt::format("row {} is none of {}", row, count()));
     first_row_ = static_cast<int>(row) + 1;
     latents_.copy_(state.get("latents", latents_.sizes(), at::kFloat));
-    kv_.hold(held(first_row_ - 1));
-    kv_.load(state);
-    velocities_.load(state, latents_.device());
-    policy_.load(state, latents_.device());
-    noise_.load(state);
+    load_kv(state);
+    const StateLayout layout = state_layout();
+    velocities_.load(state, layout);
+    policy_.load(state, layout);
+    noise_.load(state, {1, 1, 0});  // the prefix gets none
     stats_.load(state);
     state.check_all_read();
   }
@@ -111,6 +111,26 @@ class VideoLoop {
     noise_.save(state);
     stats_.save(state);
     return state;
+  }
+
+  void load_kv(const State& state) {
+    const TokenRange expected = held(first_row_ - 1);
+    kv_.load(state);
+    for (int64_t layer = 0; layer < kv_.shape().layers; ++layer)
+      for (int b = 0; b < kv_.shape().branches; ++b)
+        if (const KvLayer& found = kv_.layer(layer, b); found.first != expected.begin || found.end() != expected.end)
+          state.refuse(fmt::format("'kv/{}/{}/held' should be [{}, {}), found [{}, {})", layer, b, expected.begin, expected.end, found.first,
+                                   found.end()));
+  }
+
+  // Policies observe latents by patch, and velocities by patch are what is kept.
+  StateLayout state_layout() const {
+    const WindowGeometry& g = backbone_.geometry();
+    const at::Tensor first = chunk_latents(0);
+    const StateLayout::Rows patches{patch_rows(first).size(1), at::kFloat};
+    StateLayout layout{{}, g.plane, 1, {backbone_.embed(first).size(1), dtype_}, patches, patches, latents_.device()};
+    for (const auto& chunk : g.chunks) layout.frames.push_back(chunk.frames);
+    return layout;
   }
 
   at::Tensor chunk_latents(int chunk) const {

@@ -66,6 +66,7 @@ class MagiWindow final : public WindowMaker {
   // In the order of memory that it is read back in from a folder: VAEs differ in their last bits where that differs.
   at::Tensor encode_prefix(int) override { return parts_.codec.encode(request_.given).contiguous(); }
   at::Tensor encode_end_picture(int) override { return {}; }
+  void take_up(int, const at::Tensor&, const State&) override { LONGTAKE_CHECK(false, "expected a video in one window"); }
 
   at::Tensor denoise(int, const GivenLatents& given, RunStats& stats, const DenoiseHooks& hooks, const State* resume) override {
     const magi::RunConfig& run = request_.config.run;

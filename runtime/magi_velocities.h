@@ -18,7 +18,7 @@ class KeptVelocities {
 
   void forget(int chunk) { residuals_.forget(chunk); }
   void save(State& state) const { residuals_.save(state); }
-  void load(const State& state, const at::Device& device) { residuals_.load(state, device); }
+  void load(const State& state, const StateLayout& layout) { residuals_.load(state, layout); }
 
  private:
   int kept_;

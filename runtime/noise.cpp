@@ -118,10 +118,12 @@ at::Tensor TorchNoise::latents(int window, at::IntArrayRef shape) {
   return at::randn(shape, latents_, at::TensorOptions(at::kFloat));
 }
 
+bool TorchNoise::draws_next(int window, int row) const {
+  return window == prefix_window_ ? row == prefix_row_ + 1 : window > prefix_window_ && row == 0;
+}
+
 at::Tensor TorchNoise::prefix(int window, int row, at::IntArrayRef shape) {
-  const bool next_row = window == prefix_window_ && row == prefix_row_ + 1;
-  const bool next_window = window > prefix_window_ && row == 0;
-  LONGTAKE_CHECK(next_row || next_window, "prefix noise is drawn in order: window {} row {} after window {} row {}",
+  LONGTAKE_CHECK(draws_next(window, row), "prefix noise is drawn in order: window {} row {} after window {} row {}",
                  window, row, prefix_window_, prefix_row_);
   prefix_window_ = window;
   prefix_row_ = row;
@@ -134,11 +136,14 @@ void TorchNoise::save(State& state) const {
   state.put_integers("noise/drawn", {next_window_, prefix_window_, prefix_row_});
 }
 
-void TorchNoise::load(const State& state) {
+void TorchNoise::load(const State& state, const NextNoise& next) {
   const auto drawn = state.integers("noise/drawn", 3);
   next_window_ = static_cast<int>(drawn[0]);
   prefix_window_ = static_cast<int>(drawn[1]);
   prefix_row_ = static_cast<int>(drawn[2]);
+  if (next_window_ != next.window || !draws_next(next.prefix_window, next.prefix_row))
+    state.refuse(fmt::format("'noise/drawn' should lead to window {}, and to window {} and row {} of the prefix noise, found {} and behind {} and {}",
+                             next.window, next.prefix_window, next.prefix_row, drawn[0], drawn[1], drawn[2]));
   for (const auto& [name, generator] : {std::pair("noise/latents", &latents_), std::pair("noise/prefix", &prefix_)}) {
     const at::Tensor saved = state.get(name, generator->get_state().sizes(), at::kByte).clone();
     try {

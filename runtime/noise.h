@@ -34,6 +34,12 @@ uint64_t noise_stream(NoiseKind kind, int window, int row = 0);
 // Standard normal numbers, float32 on the CPU; |x| <= 6.77.
 at::Tensor normal(uint64_t seed, uint64_t stream, at::IntArrayRef shape);
 
+// Where a run goes on: the next window whose latents are drawn, and the next row that draws prefix noise, if any does.
+struct NextNoise {
+  int window = 0;
+  int prefix_window = 0, prefix_row = 0;
+};
+
 // The noise of a run. Shapes are [channels, latent frames, height, width]; results are float32 on the CPU.
 class NoiseSource {
  public:
@@ -45,7 +51,8 @@ class NoiseSource {
 
   // Where a sequential generator stands; names begin with "noise/". Nothing where noise depends on position alone.
   virtual void save(State& /*state*/) const {}
-  virtual void load(const State& /*state*/) {}
+  // `next`: what will be drawn next; a state that does not lead there is refused (bad_file).
+  virtual void load(const State& /*state*/, const NextNoise& /*next*/) {}
 };
 
 // The default: one Philox seed, a stream each.
@@ -69,9 +76,11 @@ class TorchNoise : public NoiseSource {
   at::Tensor latents(int window, at::IntArrayRef shape) override;
   at::Tensor prefix(int window, int row, at::IntArrayRef shape) override;
   void save(State& state) const override;
-  void load(const State& state) override;
+  void load(const State& state, const NextNoise& next) override;
 
  private:
+  bool draws_next(int window, int row) const;  // whether prefix noise of this row is the next in order
+
   at::Generator latents_, prefix_;
   int next_window_ = 0;
   int prefix_window_ = 0, prefix_row_ = -1;  // the last one drawn

@@ -49,21 +49,6 @@ int64_t computed_at_most(const PlanInput& input, int window, int chunk, int step
   return known && (input.preview[step] == 'R' || input.preview[step] == 'P') ? 0 : tokens;
 }
 
-// Tokens whose keys and values a row holds: all of the window, or with compression what is kept of finished chunks and the chunks up to the
-// last one that has started.
-int64_t kv_tokens(const KvChoice& kv, const WindowGeometry& g, const Schedule& schedule, int row) {
-  if (!kv.compresses()) return g.tokens();
-  int64_t finished = 0, active = 0, whole = 0;
-  for (int c = 0; c < schedule.chunks(); ++c) {
-    whole = std::max(whole, g.chunk_tokens(c));
-    if (schedule.last_row(c) < row)
-      finished += g.chunk_tokens(c);
-    else if (!schedule.row(row)[c].idle)
-      active += g.chunk_tokens(c);
-  }
-  return kv.kept_tokens(finished, whole) + active;
-}
-
 }  // namespace
 
 PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights) {
@@ -118,6 +103,7 @@ std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& w
   g.plane = (s.height / 16) * (s.width / 16);
   const Schedule schedule = window_schedule(s, window);
   const bool full = s.denoise.attention == AttentionScheme::window;
+  const int64_t kv = most_kv_tokens(s.denoise.kv, g, schedule);
   std::vector<PlannedRow> rows(schedule.rows());
   for (int r = 0; r < schedule.rows(); ++r) {
     PlannedRow& row = rows[r];
@@ -135,7 +121,7 @@ std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& w
       row.flops += s.denoise.branches() * skyreels::transformer_flops(input.config, tokens, keys, input.text_length, false);
     }
     row.decodes_beside = s.decode_ahead && (carries || finished >= s.decode_latents);
-    row.kv = kv_tokens(s.denoise.kv, g, schedule, r);
+    row.kv = kv;
   }
   return rows;
 }

@@ -320,7 +320,10 @@ State RunFolder::window(int window) const { return store_.load(record_name("wind
 std::optional<State> RunFolder::state(int window) const {
   const auto all = numbers("state");
   if (all.empty() || all.back().first != window) return std::nullopt;
-  return store_.load(record_name("state", window, all.back().second));
+  const int row = all.back().second;
+  State state = store_.load(record_name("state", window, row));
+  if (const int64_t found = state.integers("row", 1)[0]; found != row) state.refuse(fmt::format("'row' should be {}, found {}", row, found));
+  return state;
 }
 
 void RunFolder::mark_finished() { write_small_file(path() / kFinished, "the output is complete\n"); }

@@ -83,10 +83,8 @@ class WindowRun {
     });
     const State state = folder_->window(made.windows - 1);
     stats_.load(state);
-    if (made.windows < windows()) {
-      policy_.load(state, device_);
-      noise_.load(state);
-    }
+    if (made.windows < windows()) maker_.take_up(made.windows, previous_, state);
+    state.check_all_read();
     return made.windows;
   }
 

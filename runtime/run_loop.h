@@ -29,6 +29,9 @@ class WindowMaker {
   virtual at::Tensor encode_prefix(int window) = 0;
   // What a window leads to; likewise.
   virtual at::Tensor encode_end_picture(int window) = 0;
+  // Puts policy and noise where they stood before window `next` began. latents [C, F, h, w]: of the window before it. Errors: bad_file for
+  // a state that does not fit the run.
+  virtual void take_up(int next, const at::Tensor& latents, const State& state) = 0;
   // Denoises the window, from its start or behind the row that `resume` was written after, and returns its clean latents [C, F, h, w],
   // prefix included. The same values in either case.
   virtual at::Tensor denoise(int window, const GivenLatents& given, RunStats& stats, const DenoiseHooks& hooks, const State* resume) = 0;

@@ -47,15 +47,16 @@ void UniPcState::save(State& state, const std::string& prefix) const {
   state.put(prefix + "/last", last);
 }
 
-void UniPcState::load(const State& state, const std::string& prefix, at::IntArrayRef sizes, const at::Device& device) {
-  step = static_cast<int>(state.integers(prefix + "/step", 1)[0]);
-  const auto tensor = [&](const std::string& name) {
-    const std::string full = prefix + "/" + name;
-    return state.contains(full) ? state.get(full, sizes, at::kFloat).to(device) : at::Tensor();
+void UniPcState::load(const State& state, const std::string& prefix, int steps, at::IntArrayRef sizes, const at::Device& device) {
+  if (const int64_t found = state.integers(prefix + "/step", 1)[0]; found != steps)
+    state.refuse(fmt::format("'{}/step' should be {}, found {}", prefix, steps, found));
+  step = steps;
+  const auto tensor = [&](const char* name, bool there) {
+    return there ? state.get(fmt::format("{}/{}", prefix, name), sizes, at::kFloat).to(device) : at::Tensor();
   };
-  m1 = tensor("m1");
-  m2 = tensor("m2");
-  last = tensor("last");
+  m1 = tensor("m1", steps > 0);
+  m2 = tensor("m2", steps > 1);
+  last = tensor("last", steps > 0);
 }
 
 UniPc::UniPc(int steps, double shift)

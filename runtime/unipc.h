@@ -30,7 +30,7 @@ struct UniPcState {
 
   // Under "PREFIX/step", ".../m1" and so on; `sizes` are the sample's.
   void save(State& state, const std::string& prefix) const;
-  void load(const State& state, const std::string& prefix, at::IntArrayRef sizes, const at::Device& device);
+  void load(const State& state, const std::string& prefix, int steps, at::IntArrayRef sizes, const at::Device& device);
 };
 
 // One chunk of a row, for UniPc::advance. Velocities are float32, dense and of the sample's shape.

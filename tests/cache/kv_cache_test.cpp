@@ -71,3 +71,54 @@ TEST_CASE("run state keeps layers in fp8 with their scales") {
   KvCache other(plain, at::kBFloat16, at::kCPU);
   CHECK_THROWS_WITH(other.load(state), Catch::Matchers::ContainsSubstring("BFloat16"));
 }
+
+TEST_CASE("reserved room changes no value, and rows come and go in it without other memory") {
+  const KvShape plain{2, 2, 40, 2, 4};
+  KvCache kv(plain, at::kFloat, at::kCPU, TokenRange{0, 0}), roomy(plain, at::kFloat, at::kCPU, TokenRange{0, 0});
+  roomy.reserve(16);
+  const auto check = [&](bool in_room) {
+    for (int l = 0; l < 2; ++l)
+      for (int b = 0; b < 2; ++b) {
+        const KvLayer &a = kv.layer(l, b), &c = roomy.layer(l, b);
+        CHECK((a.first == c.first && at::equal(a.k, c.k) && at::equal(a.v, c.v) && a.bias.defined() == c.bias.defined()));
+        if (a.bias.defined()) CHECK(at::equal(a.bias, c.bias));
+        CHECK(c.k.is_alias_of(c.k_room) == in_room);
+        CHECK(c.k.is_contiguous());
+      }
+    CHECK(kv.bytes() == roomy.bytes());
+  };
+  const auto both = [&](const std::function<void(KvCache&)>& change) { change(kv), change(roomy); };
+  const auto write = [&](int64_t start) {
+    const at::Tensor k = at::randn({4, 2, 4}), v = at::randn({4, 2, 4});
+    both([&](KvCache& cache) {
+      for (int l = 0; l < 2; ++l)
+        for (int b = 0; b < 2; ++b) cache.layer(l, b).write(start, 1, 4, TokenSet::all(), k + l, v + b);
+    });
+  };
+  for (int64_t start = 0; start < 16; start += 4) {
+    both([&](KvCache& cache) { cache.grow(start + 4); });
+    write(start);
+    check(true);
+  }
+  // Tokens go in front and come behind, also farther than what is held; what a merge leaves takes the front.
+  for (const TokenRange held : {TokenRange{4, 16}, TokenRange{4, 20}, TokenRange{9, 21}, TokenRange{5, 18}, TokenRange{30, 34}, TokenRange{26, 38}}) {
+    both([&](KvCache& cache) { cache.hold(held); });
+    check(true);
+    write(held.end - 4);
+  }
+  const at::Tensor fewer = at::randn({3, 2, 4}), bias = at::randn({3});
+  both([&](KvCache& cache) {
+    for (int b = 0; b < 2; ++b) {
+      KvLayer& layer = cache.layer(0, b);
+      layer.replace_before(34, fewer, layer.v.narrow(0, 2, 3), bias);  // a part of itself too
+    }
+    cache.layer(1, 0).replace_before(34, fewer, fewer);
+    cache.layer(1, 1).replace_before(34, fewer, fewer);
+  });
+  check(true);
+  both([&](KvCache& cache) { cache.hold({31, 38}); });
+  check(true);
+  // What outgrows it is held all the same.
+  both([&](KvCache& cache) { cache.hold({10, 40}); });
+  check(false);
+}

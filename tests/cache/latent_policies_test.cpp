@@ -157,7 +157,7 @@ TEST_CASE("latent policies: a chunk's state is written and read back") {
   State state;
   one.save(state);
   other.begin_window(0);
-  other.load(state, at::kCPU);
+  other.load(state, {{kFrames}, kPlane, 1, {2, at::kFloat}, {4, at::kFloat}, {}, at::kCPU});
   Steps rest{other, steps.embedded, steps.step};
   for (int i = 0; i < 5; ++i) {
     const Decision a = steps.next(0.07, latents), b = rest.next(0.07, latents);

@@ -12,6 +12,7 @@
 #include "cache/motioncache.h"
 #include "cache/residual.h"
 #include "tests/catch.h"
+#include "tests/forged_state.h"
 #include "tests/refused.h"
 
 using namespace longtake;
@@ -19,11 +20,9 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-// As a file would bring it back: other storage, and an origin.
-State reread(const State& state) {
-  std::map<std::string, at::Tensor> copies;
-  for (const auto& [name, tensor] : state.tensors()) copies[name] = tensor.clone();
-  return {copies, "file"};
+// Four chunks of 2 x 3 tokens in two branches.
+StateLayout layout_of(int64_t plane, int64_t frames = 2, at::ScalarType dtype = at::kFloat) {
+  return {{frames, frames, frames, frames}, plane, 2, {4, dtype}, {4, dtype}, {4, dtype}, at::kCPU};
 }
 
 }  // namespace
@@ -75,14 +74,14 @@ TEST_CASE("residuals come back for every chunk and branch") {
     for (int b = 0; b < 2; ++b) cache.merge(c, b, embedded, Decision{}, at::rand({6, 4}), 2, 3, 0.5);
   State state;
   cache.save(state);
-  other.load(reread(state), at::kCPU);
+  other.load(reread(state), layout_of(3));
   const Decision reuse{.tokens = TokenSet::none()};
   for (int c : {0, 3})
     for (int b = 0; b < 2; ++b)
       CHECK(at::equal(cache.merge(c, b, embedded, reuse, {}, 2, 3, 0.5), other.merge(c, b, embedded, reuse, {}, 2, 3, 0.5)));
   State odd;
   odd.put_integers("residual/keys", {1});
-  CHECK_THAT(refused([&] { other.load(odd, at::kCPU); }), ContainsSubstring("pairs"));
+  CHECK_THAT(refused([&] { other.load(odd, layout_of(3)); }), ContainsSubstring("pairs"));
 }
 
 TEST_CASE("residuals to predict from come back with their noise levels") {
@@ -91,7 +90,7 @@ TEST_CASE("residuals to predict from come back with their noise levels") {
   for (double level : {0.9, 0.8}) cache.merge(0, 1, embedded, Decision{}, at::rand({6, 4}), 2, 3, level);
   State state;
   cache.save(state);
-  other.load(reread(state), at::kCPU);
+  other.load(reread(state), layout_of(3));
   Decision predict{.tokens = TokenSet::none()};
   predict.rest = Rest::predict;
   const at::Tensor wanted = cache.merge(0, 1, embedded, predict, {}, 2, 3, 0.75);
@@ -133,7 +132,7 @@ TEST_CASE("motioncache decides the same after a resume at any step") {
     before.save(state);
     after.begin_window(0);
     const State back = reread(state);
-    after.load(back, at::kCPU);
+    after.load(back, layout_of(kPlane, kFrames));
     CHECK(refused([&] { back.check_all_read(); }).empty());
     for (int s = cut; s < kSteps; ++s) {
       INFO("cut " << cut << " step " << s);

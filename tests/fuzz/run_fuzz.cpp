@@ -1,10 +1,13 @@
-// Input: one byte that says which file of a run folder holds the rest. 'r' run.json; 'm' the marker of a chunk; 'd' a chunk's data
+// Input: one byte that says which file of a run folder holds the rest. 'r' run.json; 'o' run.json as it was written, but for so many bytes
+// at a place (two bytes, then one for their number) that the rest takes; 'm' the marker of a chunk; 'd' a chunk's data
 // under the old marker; 'c' a chunk's data, 'p' a prefix's, 'w' a window's and 's' a state's under a marker that fits; 'n' a file of its
 // own, named by the first line. The folder is good otherwise. Anything but a folder that gives what was saved or an Error (bad_file)
 // is a bug; so is data that the marker does not cover and that is taken nevertheless.
 #include "runtime/run_folder.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <ATen/ops/equal.h>
@@ -24,10 +27,11 @@ void check(bool holds) {
   if (!holds) std::abort();
 }
 
+// Without streams, whose buffers cost more than the file.
 void write(const fs::path& path, std::string_view bytes) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  check(file.good());
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  check(file >= 0 && ::write(file, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+  ::close(file);
 }
 
 std::string read(const fs::path& path) {
@@ -35,11 +39,11 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Two windows of two chunks; the first is finished, of the second one chunk.
+// Two windows of two chunks, the second one's first taken over; both are there but for the mark that the second is finished.
 class Folder {
  public:
   Folder() {
-    settings_.plan = plan_windows({.frames = 13, .window_frames = 9, .overlap_frames = 5, .chunk = 1});
+    settings_.plan = plan_windows({.frames = 9, .window_frames = 5, .overlap_frames = 1, .chunk = 1});
     settings_.height = settings_.width = 16;
     settings_.latent_channels = 1;
     settings_.steps = 2;
@@ -58,13 +62,15 @@ class Folder {
     const auto folder = RunFolder::create(path_, record);
     folder->attach(run_layout(settings_));
     const auto latents = [](int value, int64_t frames) { return at::full({1, frames, 2, 2}, value, at::kFloat); };
-    for (int c = 0; c < 3; ++c) folder->save_chunk(0, c, latents(c, 1));
+    for (int c = 0; c < 2; ++c) folder->save_chunk(0, c, latents(c, 1));
     State state;
     state.put_integers("row", {0});
     folder->save_window(0, state);
-    folder->save_prefix(1, latents(7, 2));
-    folder->save_chunk(1, 2, latents(8, 1));
+    folder->save_prefix(1, latents(7, 1));
+    folder->save_chunk(1, 1, latents(8, 1));
     folder->save_state(1, 0, state);
+    for (const auto& entry : fs::directory_iterator(path_)) files_[entry.path().filename()] = read(entry.path());
+    opened_ = RunFolder::open(path_, RunFolder::Access::read);
   }
   ~Folder() { fs::remove_all(root_); }
 
@@ -81,23 +87,37 @@ class Folder {
     }
   }
 
-  // Opened, compared with the run, and everything in it read.
-  void use(bool new_record) const {
-    const auto folder = RunFolder::open(path_, RunFolder::Access::read);
-    if (new_record) compare(folder->record());
-    const RunProgressMade made = folder->attach(run_layout(settings_));
+  // Compared with the run, and everything in it read.
+  void use(RunFolder& folder) const {
+    const RunProgressMade made = folder.attach(run_layout(settings_));
     at::Tensor before;
-    for (int w = 0; w < made.windows; ++w) before = folder->latents(w, before);
-    check(made.windows <= 2 && before.sizes() == at::IntArrayRef({1, 3, 2, 2}));
-    folder->window(0);
-    folder->state(1);
+    for (int w = 0; w < made.windows; ++w) before = folder.latents(w, before);
+    check(made.windows <= 2 && before.sizes() == at::IntArrayRef({1, 2, 2, 2}));
+    folder.window(0);
+    folder.state(1);
+  }
+
+  // Opening reads run.json and the names alone: where neither is new, the folder that is open already will do.
+  void use_with_new(const std::string& name) const {
+    if (files_.contains(name) && name != "run.json") return use(*opened_);
+    const auto folder = RunFolder::open(path_, RunFolder::Access::read);
+    if (name == "run.json") compare(folder->record());
+    use(*folder);
+  }
+
+  // run.json, but for the bytes that `edit` names and replaces. Unlike a seed it has every option that there is.
+  std::string edited_record(std::string_view edit) const {
+    if (edit.size() < 3) return files_.at("run.json");
+    const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<uint8_t>(edit[i])); };
+    std::string record = files_.at("run.json");
+    const size_t place = (byte(0) << 8 | byte(1)) % record.size();
+    return record.replace(place, byte(2), edit.substr(3));
   }
 
   // With one file replaced; afterwards the folder is as it was.
   void use_with(const std::string& name, std::string_view bytes, bool new_marker = false) const {
     const fs::path file = path_ / name, marker = fs::path(file).replace_extension(".done");
-    const bool was_there = fs::exists(file);
-    const std::string old_bytes = was_there ? read(file) : "", old_marker = new_marker ? read(marker) : "";
+    const auto old = files_.find(name);
     write(file, bytes);
     if (new_marker) {
       const auto crc = crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
@@ -105,22 +125,24 @@ class Folder {
     }
     bool taken = false;
     try {
-      use(name == "run.json");
+      use_with_new(name);
       taken = true;
     } catch (const Error& error) {
       check(error.code() == ExitCode::bad_file);
     }
-    if (was_there)
-      write(file, old_bytes);
+    if (old != files_.end())
+      write(file, old->second);
     else
       fs::remove(file);
-    if (new_marker) write(marker, old_marker);
-    if (file.extension() == ".safetensors" && !new_marker && was_there) check(!taken || bytes == old_bytes);
+    if (new_marker) write(marker, files_.at(marker.filename()));
+    if (file.extension() == ".safetensors" && !new_marker && old != files_.end()) check(!taken || bytes == old->second);
   }
 
  private:
   GenerateSettings settings_;
   fs::path root_, path_;
+  std::map<std::string, std::string> files_;  // as they are between two inputs
+  std::unique_ptr<RunFolder> opened_;
 };
 
 }  // namespace
@@ -131,6 +153,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0]) {
     case 'r': folder.use_with("run.json", rest); break;
+    case 'o': folder.use_with("run.json", folder.edited_record(rest)); break;
     case 'm': folder.use_with("chunk_000_001.done", rest); break;
     case 'd': folder.use_with("chunk_000_001.safetensors", rest); break;
     case 'c': folder.use_with("chunk_000_001.safetensors", rest, true); break;

@@ -1,5 +1,7 @@
 // Input: one byte that says whose, and a record of a run folder as the .safetensors file that holds it. Its owner takes it, and gives
 // the same back, or refuses it with an Error (bad_file); anything else is a bug.
+#include <ATen/ops/ones.h>
+
 #include <cstdlib>
 #include <functional>
 
@@ -51,11 +53,38 @@ void keys_and_values(const State& state, bool parts) {
   merge->finish(kv, 3);
 }
 
+// Of the seeds: two chunks of 1 x 4 tokens in two branches, rows of two numbers.
+const StateLayout kLayout{{1, 1}, 4, 2, {2, at::kFloat}, {2, at::kFloat}, {2, at::kFloat}, at::kCPU};
+constexpr int kSteps = 4;
+
+// A policy that took a state decides the next row by it.
+void next_row(CachePolicy& policy, int branches) {
+  policy.begin_row({0, 3, 8, {{500, 1, true}, {400, 1, true}}});
+  const at::Tensor rows = at::ones({1, 4, 2});
+  const auto context = [](int chunk) { return StepContext{0, chunk, 2, kSteps, 1, 4, false}; };
+  for (int c = 0; c < 2; ++c) policy.input(context(c), rows);
+  for (int c = 0; c < 2; ++c)
+    if (policy.decide(context(c)).size() != static_cast<size_t>(branches)) std::abort();
+  for (int c = 0; c < 2; ++c)
+    for (int b = 0; b < branches; ++b) {
+      if (policy.wants_change()) policy.changed(context(c), b, rows.select(2, 0));
+      policy.observe(context(c), b, rows);
+    }
+}
+
 void policy(const State& state, const char* text) {
   const StepModel model{[](double t) { return at::full({4}, t); }, DistanceRule::linear, 4};
-  const auto policy = make_policy(choose_policy(parse_policy(text), false), flow_timesteps(4, 8), model, 2);
+  const auto policy = make_policy(choose_policy(parse_policy(text), false), flow_timesteps(kSteps, 8), model, kLayout.branches);
   policy->begin_window(0);
-  take(state, *policy, [&] { policy->load(state, at::kCPU); });
+  take(state, *policy, [&] { policy->load(state, kLayout); });
+  next_row(*policy, kLayout.branches);
+}
+
+void latent_policy(const State& state, const char* text) {
+  const auto policy = make_latent_policy(choose_policy(parse_policy(text), false, PolicyFamily::latent));
+  policy->begin_window(0);
+  take(state, *policy, [&] { policy->load(state, kLayout); });
+  next_row(*policy, 1);
 }
 
 }  // namespace
@@ -69,13 +98,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 'K': keys_and_values(state, true); break;
       case 'r': {
         ResidualCache residuals(2);
-        take(state, residuals, [&] { residuals.load(state, at::kCPU); });
+        take(state, residuals, [&] { residuals.load(state, kLayout); });
         break;
       }
       case 'u': {
         UniPcState solver;
-        state.integers("solver/step", 1);
-        solver.load(state, "solver", {1, 1, 2, 2}, at::kCPU);
+        const auto steps = static_cast<int>(std::clamp<int64_t>(state.integers("solver/step", 1)[0], 0, 50));
+        solver.load(state, "solver", steps, {1, 1, 2, 2}, at::kCPU);
         break;
       }
       case 's': {
@@ -85,14 +114,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       case 'n': {
         TorchNoise noise(1, 2);
-        take(state, noise, [&] { noise.load(state); });
+        take(state, noise, [&] { noise.load(state, {1, 1, 0}); });
         break;
       }
-      case 'M': policy(state, "motioncache"); break;
-      case 'P': policy(state, "predict"); break;
-      case 'F': policy(state, "flowcache"); break;
-      case 'T': policy(state, "teacache"); break;
-      case 'D': policy(state, "driftcache"); break;
+      case 'M': policy(state, "motioncache:warmup=0,phase1=1"); break;
+      case 'P': policy(state, "predict:warmup=0,phase1=1"); break;
+      case 'F': policy(state, "flowcache:warmup=0"); break;
+      case 'T': policy(state, "teacache:ret=1"); break;
+      case 'D': policy(state, "driftcache:warmup=1,unit=token"); break;
+      case 'm': latent_policy(state, "motioncache:warmup=0,chunk_steps=0,reuse_first=0.9"); break;
+      case 'f': latent_policy(state, "flowcache:warmup=0"); break;
+      case 't': latent_policy(state, "teacache:ret=1"); break;
       default: break;
     }
   } catch (const Error& error) {

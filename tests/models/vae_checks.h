@@ -8,6 +8,9 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "tests/catch.h"
@@ -24,6 +27,16 @@ inline at::Tensor random_video(std::vector<int64_t> shape) { return random(std::
 inline double difference(const at::Tensor& a, const at::Tensor& b) {
   REQUIRE(a.sizes() == b.sizes());
   return (a.to(at::kFloat) - b.to(at::kFloat)).abs().max().item<double>();
+}
+
+// Each of `weights` has a finite gradient that is not 0 everywhere.
+inline void check_gradients(const std::map<std::string, at::Tensor>& weights) {
+  for (const auto& [name, tensor] : weights) {
+    INFO(name);
+    REQUIRE(tensor.grad().defined());
+    CHECK(std::isfinite(tensor.grad().abs().max().item<double>()));
+    CHECK(tensor.grad().abs().max().item<double>() > 0);
+  }
 }
 
 // The largest sum of CPU tensor bytes while it lives.

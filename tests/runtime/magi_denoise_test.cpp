@@ -18,6 +18,7 @@
 #include "runtime/magi_policies.h"
 #include "runtime/magi_texts.h"
 #include "tests/catch.h"
+#include "tests/forged_state.h"
 #include "tests/models/magi_tiny.h"
 #include "tests/refused.h"
 
@@ -191,6 +192,25 @@ TEST_CASE("MAGI-1: runs go on behind any row to the same bits") {
   check(distilled, kSaving[2]);
   distilled.parity = true;
   check(distilled, kSaving[2]);
+}
+
+TEST_CASE("MAGI-1: a state with one entry of another shape or dtype is refused and says which file") {
+  TinyVideo video(true, 3);
+  const std::string policy = GENERATE(from_range(kSaving), std::string("none"));
+  INFO(policy);
+  std::vector<State> states;
+  video.hooks.on_row_end = [&](const RowEnd& end) { states.push_back(reread(end.state())); };
+  video.run(policy);
+  video.hooks.on_row_end = {};
+  for (const size_t row : {size_t{0}, states.size() / 2}) {
+    for (const Forgery& forged : forgeries(states[row])) {
+      INFO("row " << row << ", " << forged.entry << " with " << forged.how);
+      CHECK_THAT(refused([&] { video.run(policy, &forged.state); }), ContainsSubstring("file: '"));
+    }
+    State other({}, "file");
+    for (const auto& [name, tensor] : states[row].tensors()) other.put(name, name.ends_with("held") ? tensor + 1 : tensor);
+    CHECK_FALSE(refused([&] { video.run(policy, &other); }).empty());
+  }
 }
 
 TEST_CASE("MAGI-1: only keys that somebody still attends to are held") {

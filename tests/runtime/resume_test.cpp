@@ -12,6 +12,7 @@
 #include "runtime/policies.h"
 #include "runtime/run_folder.h"
 #include "tests/catch.h"
+#include "tests/forged_state.h"
 #include "tests/refused.h"
 #include "tests/runtime/tiny_model.h"
 #include "tests/video_io/video_helpers.h"
@@ -226,6 +227,41 @@ TEST_CASE("a state whose compressed keys do not fit the window is refused") {
   CHECK_THAT(with("kv/0/1/last", std::vector<int64_t>{0, 1, 2, 1000}), ContainsSubstring("'kv/0/1/last' should name rows below"));
   CHECK_THAT(with("kv/0/1/count", std::nullopt), ContainsSubstring("'kv/0/1/count' is missing"));
   CHECK_THAT(with("kv/9/0/held", std::vector<int64_t>{0, 1}), ContainsSubstring("'kv/9/0/held' is not known here"));
+}
+
+TEST_CASE("records with right checksums and wrong entries are refused by name") {
+  World world;
+  world.parity = true;
+  world.settings.plan = plan_windows({.frames = 25, .window_frames = 17, .overlap_frames = 9, .chunk = 1, .whole_chunks = true});
+  world.policy = "motioncache:slow,warmup=0,phase1=0,threshold=0.3,min_ratio=0";
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  const auto whole = world.run(nullptr);
+  {
+    const auto run = RunFolder::create(path, some_record());
+    world.run(run.get(), whole.rows - 2);
+  }
+  const auto with = [&](const std::string& record, const State& state) {
+    RecordStore(path).save(record, state);
+    const auto run = RunFolder::open(path, RunFolder::Access::write);
+    return refused([&] { world.run(run.get()); });
+  };
+  RecordStore store(path);
+  const State window = store.load("window_000");
+  CHECK(window.contains("policy/last_frames"));
+  CHECK(window.contains("noise/drawn"));
+  for (const Forgery& forged : forgeries(window)) {
+    INFO(forged.entry << " with " << forged.how);
+    CHECK_THAT(with("window_000", forged.state), ContainsSubstring("window_000.safetensors: '"));
+  }
+  store.save("window_000", window);
+  std::string name;
+  for (const std::string& record : store.names())
+    if (record.starts_with("state_001_")) name = record;
+  REQUIRE_FALSE(name.empty());
+  State other;
+  for (const auto& [entry, tensor] : store.load(name).tensors()) other.put(entry, entry == "row" ? tensor - 1 : tensor);
+  CHECK_THAT(with(name, other), ContainsSubstring(name + ".safetensors: 'row' should be"));
 }
 
 TEST_CASE("parity noise, which is drawn in order, goes on where it stood") {
