@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "models/skyreels/block_stream.h"
+#include "models/ops/block_stream.h"
 #include "models/wan_vae/cost.h"
 #include "runtime/progress.h"
 
@@ -60,7 +60,7 @@ double resident_weights(const PlanInput& input) {
     bytes -= block;
     widest = std::max(widest, block);
   }
-  return bytes + skyreels::kBlocksOnDevice * widest;
+  return bytes + kBlocksOnDevice * widest;
 }
 
 StageMemory plan_load(const PlanInput& input) {
