@@ -49,6 +49,7 @@ class MagiVideo {
     MagiEngine engine(model_, target_, quantised_as(model_.recipe, target_, o_.precision));
     inputs.show(sink_);
     progress_.stage("encoding the prompt");
+    if (o_.text_cache == "on") engine.cache_texts([this](const std::string& text) { progress_.note(text); });
     engine.encode({request_.prompt});
     if (engine.caption(request_.prompt).truncated)
       progress_.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect",

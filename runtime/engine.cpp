@@ -1,6 +1,5 @@
 #include "runtime/engine.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
 #include <c10/core/ScalarType.h>
@@ -8,7 +7,6 @@
 #include "base/error.h"
 #include "cache/plan_text.h"
 #include "runtime/random_model.h"
-#include "runtime/run_record.h"
 #include "runtime/timeline.h"
 
 namespace longtake {
@@ -90,14 +88,8 @@ Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uin
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
 
 void Engine::cache_texts(std::function<void(const std::string&)> on_note) {
-  const auto folder = TextCache::default_folder();
-  if (!folder) return;
-  // The number of threads changes the last bits on a CPU.
-  const std::string threads = target_.device.is_cpu() ? fmt::format(", {} threads", at::get_num_threads()) : "";
-  text_cache_.emplace(*folder,
-                      fmt::format("{}; {} tokens, {} on {}{}", text_encoder_fingerprint(model_.require_files()), text_length(),
-                                  c10::toString(target_.dtype), c10::DeviceTypeName(target_.device.type(), true), threads),
-                      std::move(on_note));
+  text_cache_ = TextCache::of_model(model_.require_files(), fmt::format("{} tokens, {}", text_length(), c10::toString(target_.dtype)), target_.device,
+                                    std::move(on_note));
 }
 
 void Engine::encode(const std::vector<std::string>& texts) {

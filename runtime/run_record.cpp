@@ -43,9 +43,15 @@ void fingerprint_part(std::map<std::string, std::string>& out, const std::string
     out[part] = fingerprint(path);
     return;
   }
-  for (const auto& entry : fs::directory_iterator(path))
-    if (entry.path().extension() == ".safetensors")
+  for (const char* extension : {".safetensors", ".bin"}) {
+    bool any = false;
+    for (const auto& entry : fs::directory_iterator(path)) {
+      if (entry.path().extension() != extension) continue;
       out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
+      any = true;
+    }
+    if (any) return;  // where a folder has both, the first ones count (checkpoint.h)
+  }
 }
 
 // The number of frames is compared as it comes out, however it was asked for.
