@@ -1,5 +1,4 @@
 // longtake generate: a prompt becomes a video.
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
@@ -19,7 +18,6 @@
 #include "base/utf8.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
-#include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/latent_preview.h"
@@ -33,18 +31,6 @@
 namespace longtake {
 namespace {
 
-// Where a run is planned for: a GPU that is not here is taken at its word.
-ModelTarget planned_target(const GenerateOptions& o) {
-  const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
-  ModelTarget target{at::kCUDA, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload};
-  try {
-    target.device = open_device(gpu && o.device == "auto" ? "cuda" : o.device);
-  } catch (const Error&) {
-    if (!gpu) throw;
-  }
-  return target;
-}
-
 // The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
 // memory stands behind it.
 void dry_run(GenerateOptions o, const ResolvedModel& model, RunRequest request, const std::string& note) {
@@ -52,9 +38,8 @@ void dry_run(GenerateOptions o, const ResolvedModel& model, RunRequest request, 
   const MemoryGate gate(model, target, o.fps);
   std::string memory_note;
   request.settings.decode_ahead = true;
-  const bool here = target.device.is_cpu() || at::hasCUDA();
   try {
-    if (here || o.memory_budget > 0) gate.pass(o, request, memory_note);
+    if (is_here(target) || o.memory_budget > 0) gate.pass(o, request, memory_note);
   } catch (const Error& error) {
     memory_note = error.what();
   }

@@ -8,6 +8,7 @@
 
 #include "apps/commands.h"
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/run_progress.h"
@@ -17,6 +18,7 @@
 #include "runtime/magi_engine.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_report.h"
+#include "runtime/memory_meter.h"
 #include "runtime/report.h"
 
 namespace longtake {
@@ -37,6 +39,21 @@ RunInputs read_inputs(OptionSet& options, const ContextRule& rule) {
   return inputs;
 }
 
+// The plan needs no weights. What the run would be told about memory stands behind it; captions that are kept already are not looked for.
+void dry_run(const GenerateOptions& o, const ResolvedModel& model, MagiRequest request) {
+  const ModelTarget target = planned_target(o);
+  const MagiMemoryGate gate(model, target, o.precision);
+  std::string memory_note;
+  try {
+    if (is_here(target) || o.memory_budget > 0) gate.pass(o, request, /*encodes=*/true, memory_note);
+  } catch (const Error& error) {
+    memory_note = error.what();
+  }
+  fmt::print("model: {} ({}), policy {}, on {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
+             target.device.is_cuda() ? "a GPU" : "the CPU", magi_plan_report(request, model.recipe, gate.plan(request, /*encodes=*/true)));
+  if (!memory_note.empty()) fmt::print("{}\n", memory_note);
+}
+
 class MagiVideo {
  public:
   MagiVideo(const OptionSet& options, const ResolvedModel& model, const MagiRequest& request, const ModelTarget& target, Progress& progress)
@@ -45,22 +62,24 @@ class MagiVideo {
     log_.event({{"event", "start"}, {"version", kVersion}, {"options", settings_of(options)}});
   }
 
-  void make(const RunInputs& inputs) {
-    MagiEngine engine(model_, target_, quantised_as(model_.recipe, target_, o_.precision));
+  void make(MagiEngine& engine, const MemoryPlan& plan, const RunInputs& inputs) {
+    MemoryMeter memory(target_.device);
+    memory.enter(MemoryStage::text);
     inputs.show(sink_);
     progress_.stage("encoding the prompt");
-    if (o_.text_cache == "on") engine.cache_texts([this](const std::string& text) { progress_.note(text); });
     engine.encode({request_.prompt});
     if (engine.caption(request_.prompt).truncated)
       progress_.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect",
                                  request_.config.model.caption_length));
     progress_.stage("loading the model");
+    memory.enter(MemoryStage::load);
     engine.load();
+    memory.enter(MemoryStage::denoise);
     try {
-      const RunStats stats = engine.run(request_, hooks());
+      const RunStats stats = engine.run(request_, hooks(memory));
       progress_.stage("writing the file");
       sink_.finish();
-      report(stats);
+      report(stats, plan, memory);
     } catch (const Error& error) {
       if (error.code() != ExitCode::interrupted || sink_.frame_count() == 0) throw;
       sink_.finish(request_.frames());
@@ -77,7 +96,7 @@ class MagiVideo {
     return settings;
   }
 
-  MagiHooks hooks() {
+  MagiHooks hooks(MemoryMeter& memory) {
     const magi::VideoSettings settings = request_.settings();
     const int rows = static_cast<int>(magi::rows(settings.schedule, settings.size).size());
     progress_.stage(fmt::format("denoising {} chunks in {} rows", settings.size.chunks - settings.size.first, rows));
@@ -89,18 +108,23 @@ class MagiVideo {
       progress_.row_done(fmt::format("row {}/{}", end.row + 1, end.rows), 1 - computed);
       log_.event({{"event", "row"}, {"row", end.row}, {"finished", end.finished}, {"seconds", progress_.seconds()}});
     };
-    hooks.on_latents = [this](const at::Tensor& latents) { sink_.latents(WindowSpan{}, latents); };
+    hooks.on_latents = [&](const at::Tensor& latents) {
+      sink_.latents(WindowSpan{}, latents);
+      memory.enter(MemoryStage::decode);
+    };
     hooks.on_frames = [this](const at::Tensor& frames) { sink_.frames(frames); };
     hooks.should_stop = InterruptGuard::requested;
     return hooks;
   }
 
-  void report(const RunStats& stats) {
+  void report(const RunStats& stats, const MemoryPlan& plan, const MemoryMeter& memory) {
     fmt::print("{}", stats_table(stats));
-    fmt::print("total {:.1f} s, peak memory {}\n", progress_.seconds(), format_bytes(static_cast<double>(peak_resident_bytes())));
+    fmt::print("total {:.1f} s, peak memory {} ({} were predicted)\n", progress_.seconds(), format_bytes(memory.base() + memory.peak()),
+               format_bytes(memory.base() + plan.peak()));
     fmt::print("{}\n", o_.out);
     log_.event({{"event", "done"}, {"seconds", progress_.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-                {"decode_seconds", stats.decode_seconds}, {"flops", stats.total().flops}, {"peak_bytes", peak_resident_bytes()}});
+                {"decode_seconds", stats.decode_seconds}, {"flops", stats.total().flops},
+                {"peak_bytes", memory.base() + memory.peak()}, {"memory", memory.json(plan)}});
   }
 
   const GenerateOptions& o_;
@@ -129,9 +153,7 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   if (o.dry_run) {
     for (const std::string& text : {note, inputs.note()})
       if (!text.empty()) fmt::print("{}\n", text);
-    fmt::print("model: {} ({}), policy {}\n{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy,
-               magi_plan_report(request, model.recipe, o.dtype == "fp32" ? 4 : 2));
-    return;
+    return dry_run(o, model, request);
   }
   model.require_files();
   if (o.threads > 0) at::set_num_threads(o.threads);
@@ -141,7 +163,13 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   progress.stage(fmt::format("longtake {}, model {}, seed {}, policy {}", kVersion, model.recipe.name, *o.seed, o.policy));
   const c10::InferenceMode inference;
   const InterruptGuard interrupt;
-  MagiVideo(options, model, request, model_target(o), progress).make(inputs);
+  const ModelTarget target = model_target(o);
+  MagiEngine engine(model, target, quantised_as(model.recipe, target, o.precision));
+  if (o.text_cache == "on") engine.cache_texts([&](const std::string& text) { progress.note(text); });
+  std::string memory_note;
+  const MemoryPlan plan = MagiMemoryGate(model, target, o.precision).pass(o, request, !engine.knows({request.prompt}), memory_note);
+  if (!memory_note.empty()) progress.note(memory_note);
+  MagiVideo(options, model, request, target, progress).make(engine, plan, inputs);
 }
 
 }  // namespace longtake

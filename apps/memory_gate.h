@@ -1,12 +1,18 @@
 // What every verb that generates does about memory before it loads anything.
 #pragma once
 
+#include "runtime/magi_memory.h"
 #include "runtime/memory_check.h"
 #include "runtime/model.h"
 
 namespace longtake {
 
 struct RunRequest;
+
+// Where a run is planned for: a GPU that is not here is taken at its word.
+ModelTarget planned_target(const GenerateOptions& options);
+// Whether there is free memory that such a plan can be compared with.
+bool is_here(const ModelTarget& target);
 
 class MemoryGate {
  public:
@@ -22,6 +28,25 @@ class MemoryGate {
  private:
   at::Device device_;
   PlanInput model_;
+};
+
+// The same for MAGI-1.
+class MagiMemoryGate {
+ public:
+  // `target` may be a planned one.
+  MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights = false);
+
+  // Settles whether the run decodes beside denoising (`request` then says it), and plans it. `encodes`: the text encoder is needed. `note` and
+  // errors as above.
+  MemoryPlan pass(const GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const;
+  // The plan alone.
+  MemoryPlan plan(const MagiRequest& request, bool encodes) const;
+
+ private:
+  MagiPlanInput input(const MagiRequest& request, bool encodes) const;
+
+  at::Device device_;
+  MagiPlanInput model_;
 };
 
 }  // namespace longtake
