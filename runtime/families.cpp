@@ -39,7 +39,6 @@ const Reasons& not_in_magi() {
       {"sampling.history", "long videos there are one run without windows to take over"},
       {"sampling.kv", "what it keeps follows from sampling.key_chunks"},
       {"run.decode_latents", "its VAE decodes whole chunks tile by tile"},
-      {"run.offload", "its blocks stay on the device so far"},
       {"run.record_plan", "plans are of SkyReels-V2's windows"},
       {"run.resume", "its runs cannot be taken up again yet"},
       {"run.overwrite_run", "its runs keep no run folder yet"},

@@ -119,6 +119,12 @@ TEST_CASE("MAGI-1: a run that does not fit ends before anything is loaded") {
   const ProgramResult planned = generate({"--dry-run", "--memory-budget", "150MB", "--size", "640x640"});
   CHECK(planned.status == 0);
   CHECK_THAT(planned.out, ContainsSubstring("peak memory:") && ContainsSubstring("is expected to need"));
+  const ProgramResult offloaded = generate({"--offload"});
+  CHECK(offloaded.status == 2);
+  CHECK_THAT(offloaded.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
+  const ProgramResult published = run_longtake({"generate", "-m", "magi-1-24b-distill", "--dry-run", "--offload", "--device", "cuda"});
+  CHECK(published.status == 0);
+  CHECK_THAT(published.out, ContainsSubstring("of page-locked host memory"));
 }
 
 TEST_CASE("generate writes what each stage took beside what was predicted; decoding beside denoising is part of it") {

@@ -1,6 +1,7 @@
 // What a MAGI-1 run needs, what there is, and what would make it fit.
 #include "runtime/magi_memory.h"
 
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <c10/core/InferenceMode.h>
 
@@ -156,4 +157,31 @@ TEST_CASE("MAGI-1: offloading leaves two layers on the device") {
   CHECK(offloaded.host == Approx(34 * layer));
   CHECK(plain.denoise.weights - offloaded.denoise.weights == Approx(32 * layer));
   CHECK(offloaded.load.total() < plain.load.total());
+}
+
+TEST_CASE("MAGI-1: a model with its layers in host memory makes the same video, with files and at random") {
+  const c10::InferenceMode inference;
+  for (const bool quantised : {false, true}) {
+    const test::MagiFolder folder(/*distilled=*/true, quantised);
+    const ResolvedModel model = resolve_model(folder.path().string(), default_search());
+    Recipe sizes = model.recipe;
+    sizes.architecture.vae_dim = 256, sizes.architecture.vae_depth = 1, sizes.architecture.vae_heads = 4;
+    for (const auto& seed : {std::optional<uint64_t>(), std::optional<uint64_t>(3)}) {
+      if (quantised && seed) continue;
+      const ResolvedModel opened = seed ? ResolvedModel{sizes, {}, "no files"} : model;
+      std::vector<at::Tensor> videos;
+      for (const bool offload : {false, true}) {
+        MagiEngine engine(opened, {at::kCPU, at::kBFloat16, false, offload}, quantised ? magi::QuantisedAs::fp8 : magi::QuantisedAs::working_dtype, seed);
+        const MagiRequest request = make_magi_request(opened.recipe, options_of(opened));
+        engine.encode({request.prompt});
+        engine.load();
+        CHECK(engine.transformer().offloaded() == offload);
+        MagiHooks hooks;
+        hooks.on_latents = [&](const at::Tensor& latents) { videos.push_back(latents.clone()); };
+        engine.run(request, hooks);
+      }
+      REQUIRE(videos.size() == 2);
+      CHECK(at::equal(videos[0], videos[1]));
+    }
+  }
 }
