@@ -59,6 +59,22 @@ double encode_bytes(const MagiPlanInput& input) {
                                                         input.form.value_bytes));
 }
 
+// Of the VAE. On the CPU views of its file count as far as they have been read: not before the first frames are coded, and of MAGI-1's, whose
+// encoder and decoder are alike, only half where nothing is encoded.
+double resident_vae(const MagiPlanInput& input, bool codes) {
+  const PartSizes& part = input.vae_weights;
+  const double all = loaded_bytes(part, static_cast<double>(vae_value_bytes(input)), input.on_cpu);
+  if (!input.on_cpu || part.converted == part.parameters || input.request.given.defined()) return all;
+  const double unread = !codes ? 1 : is_wan(input) ? 0 : 0.5;
+  return all - unread * part.stored_bytes;
+}
+
+// Of one part until it is loaded: on the CPU views of the file are read when they are first computed with, so only what is converted counts,
+// as it is stored and as it becomes.
+double bytes_while_loading(const PartSizes& part, double value_bytes) {
+  return part.parameters == 0 ? 0 : part.converted * (value_bytes + part.stored_bytes / part.parameters);
+}
+
 // Layers that are quantised: by their share of the parameters.
 int64_t quantised_layers(const MagiPlanInput& input) {
   return std::llround(input.transformer.quantised / magi::quantised_parameters(input.config));
@@ -73,7 +89,12 @@ double offloaded_bytes(const MagiPlanInput& input) {
 
 // Of the transformer on its device.
 double resident_weights(const MagiPlanInput& input) {
-  if (input.on_cpu) return loaded_bytes(input.transformer, static_cast<double>(input.form.value_bytes), true);
+  if (input.on_cpu) {
+    const PartSizes& part = input.transformer;
+    // What stays in float32 is a view of a file in float32, which stays mapped with all that was read of it.
+    const bool keeps_file = input.form.value_bytes < 4 && part.stored_bytes >= 4 * part.parameters;
+    return loaded_bytes(part, static_cast<double>(input.form.value_bytes), true) + (keeps_file ? part.stored_bytes : 0);
+  }
   const double bytes = magi::weight_bytes(input.config, input.form, input.transformer.parameters, input.transformer.quantised);
   if (!input.offload) return bytes;
   const bool all = quantised_layers(input) == input.config.layers;
@@ -154,15 +175,20 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
 
   StageMemory all;
   all.weights = resident_weights(input);
-  all.vae = loaded_bytes(input.vae_weights, static_cast<double>(vae_value_bytes(input)), input.on_cpu);
+  all.vae = resident_vae(input, /*codes=*/true);
   all.rest = library_bytes(input.on_cpu, input.form.value_bytes);
   plan.load = all;
-  plan.load.weights += mapped_meanwhile(input.transformer, input.on_cpu);
+  if (input.on_cpu) {
+    plan.load.weights = bytes_while_loading(input.transformer, static_cast<double>(input.form.value_bytes));
+    plan.load.vae = input.vae_weights.converted * static_cast<double>(vae_value_bytes(input));  // its file is let go before
+    plan.load.rest = 0;
+  }
   if (input.on_cpu && input.request.decode_ahead) all.rest += kCpuSecondThread;
   all.kv = text_bytes(input, s.size);
 
   const double coding = decode_bytes(input, run.chunk_frames);
   plan.denoise = plan.decode = all;
+  plan.denoise.vae = resident_vae(input, /*codes=*/false);
   plan.denoise.coding = encode_bytes(input);
   plan.decode.coding = coding;
   plan.decode.activations = 16 * static_cast<double>(input.config.latent_channels() * s.size.chunks * tokens);  // the latents
@@ -182,7 +208,10 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
       m.residuals = static_cast<double>(size.embedded) *
                     static_cast<double>(16 * kept * input.config.latent_channels() + input.config.dim * input.form.value_bytes);
     m.activations = magi::row_bytes(input.config, input.form, size);
-    if (input.request.decode_ahead && rows.begin() + static_cast<std::ptrdiff_t>(i) > first_finished) m.coding = coding;
+    if (input.request.decode_ahead && rows.begin() + static_cast<std::ptrdiff_t>(i) > first_finished)
+      m.coding = coding;
+    else
+      m.vae = resident_vae(input, /*codes=*/false);
     if (m.total() > plan.denoise.total()) plan.denoise = m;
   }
   return plan;

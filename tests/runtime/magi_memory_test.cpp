@@ -84,7 +84,14 @@ TEST_CASE("MAGI-1: stages are planned from files' headers, and a known caption n
   CHECK(plan.denoise.weights == stored);
   CHECK(plan.text.weights > 0);
   CHECK(plan.text.weights < input.text_encoder.stored_bytes);
-  CHECK(plan.denoise.vae == Approx(input.vae_weights.stored_bytes));
+  // Views of a file count as far as they are read: nothing before frames are coded, and the decoder's half alone where none are encoded.
+  CHECK(plan.denoise.vae == 0);
+  CHECK(plan.decode.vae == Approx(input.vae_weights.stored_bytes / 2));
+  CHECK(plan.load.total() == 0);  // views of the files, which nobody has read yet
+  const MemoryPlan converted = plan_memory(planned(model, options_of(model), {at::kCPU, at::kBFloat16}));
+  CHECK(converted.load.weights == Approx(stored * 1.5));
+  CHECK(converted.denoise.weights == Approx(stored * 1.5));  // what stays in float32 keeps the file mapped
+  CHECK(converted.denoise.vae == Approx(input.vae_weights.stored_bytes / 2));
   plan_request(input, input.request, /*encodes=*/false);
   CHECK(plan_memory(input).text.total() == 0);
   // Decoding beside denoising, and given frames, add what the VAE works with.
@@ -94,6 +101,7 @@ TEST_CASE("MAGI-1: stages are planned from files' headers, and a known caption n
   input.request.decode_ahead = false;
   input.request.given = at::full({3, 1, 32, 48}, 0.5, at::kFloat);
   CHECK(plan_memory(input).denoise.total() >= plan.denoise.total());
+  CHECK(plan_memory(input).decode.vae == Approx(input.vae_weights.stored_bytes));
 }
 
 TEST_CASE("MAGI-1: the plan of the published model at 720x720") {
