@@ -99,8 +99,9 @@ class Batch {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
     const ModelTarget target = model_target(first);
-    const RunMemory memory(group.model, target, first.fps);
+    const RunMemory memory(group.model, target, first);
     const std::unique_ptr<VideoModel> engine = make_video_model(group.model, target, first.precision);
+    if (first.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress_.note(text); });
     std::set<std::string> texts;
     std::set<std::string> notes;
     memory_base_ = target.device.is_cpu() ? resident_bytes() : 0;
@@ -109,11 +110,10 @@ class Batch {
       const std::unique_ptr<VideoRequest> request = make_video_request(group.model.recipe, o);
       for (const std::string& text : request->all_texts()) texts.insert(text);
       std::string note;
-      memory_[job] = {memory.settle(o, *request, note), o.decode_latents};
+      memory_[job] = {memory.settle(o, *request, !engine->knows(request->all_texts()), note), o.decode_latents};
       if (!note.empty() && notes.insert(note).second) progress_.note(note);
     }
     progress_.stage(fmt::format("encoding {} text{}", texts.size(), texts.size() == 1 ? "" : "s"));
-    if (first.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress_.note(text); });
     engine->encode({texts.begin(), texts.end()});
     progress_.stage(fmt::format("loading the model {}", group.model.recipe.name));
     engine->load();
@@ -207,8 +207,8 @@ class Batch {
     record["tokens_reused"] = total.reused;
     record["flops"] = total.flops;
     record["flops_saved"] = total.flops_saved;
-    if (const auto& plan = planned.memory) record["memory"]["predicted_bytes"] = std::llround(std::max(plan->denoise.total(), plan->decode.total()));
-    record["memory"]["peak_bytes"] = peak;
+    const MemoryPlan& plan = planned.memory;
+    record["memory"] = {{"predicted_bytes", std::llround(std::max(plan.denoise.total(), plan.decode.total()))}, {"peak_bytes", peak}};
     record["finished"] = now();
     record["shard"] = shard_text();
     write_whole(run_.folder.record(job.name), json_text(record, 2) + "\n");
@@ -228,7 +228,7 @@ class Batch {
   Progress& progress_;
   JsonLog& log_;
   struct Planned {
-    std::optional<MemoryPlan> memory;  // none where the family's is not planned
+    MemoryPlan memory;
     int decode_latents = 0;
   };
   std::map<const BatchJob*, Planned> memory_;

@@ -92,7 +92,7 @@ void predict_memory(const GenerateOptions& o, const ResolvedModel& model, const 
                     Progress& progress, BenchResult& result) {
   GenerateOptions settled = o;
   std::string note;
-  const MemoryPlan plan = MemoryGate(model, target, o.fps, random).pass(settled, request, note);
+  const MemoryPlan plan = MemoryGate(model, target, o.fps, random).pass(settled, request, /*encodes=*/!random, note);
   if (!note.empty()) progress.note(note);
   // On the CPU the process is measured as a whole.
   const int64_t base = result.base_bytes = target.device.is_cpu() ? resident_bytes() : 0;

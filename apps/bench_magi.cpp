@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "apps/interrupt.h"
+#include "apps/memory_gate.h"
 #include "apps/row_clock.h"
 #include "runtime/device_timer.h"
 #include "runtime/magi_engine.h"
@@ -46,7 +47,7 @@ void measure(MagiEngine& engine, const MagiRequest& request, const WatchedRows& 
 
 void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool random, const WatchedRows& rows, Progress& progress, BenchResult& result) {
   std::string note;
-  const MagiRequest request = make_magi_request(model.recipe, o, &note);
+  MagiRequest request = make_magi_request(model.recipe, o, &note);
   if (!note.empty()) progress.note(note);
   const ModelTarget target = model_target(o);
   const magi::QuantisedAs as = quantised_as(model.recipe, target, o.precision);
@@ -54,6 +55,13 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   result.frames = request.frames(), result.in_flight = o.in_flight, result.branches = request.config.run.branches;
   result.rows_planned = request.layout().rows();
   rows.check(result.rows_planned);
+  std::string memory_note;
+  const MemoryPlan plan = MagiMemoryGate(model, target, o.precision, random).pass(o, request, /*encodes=*/!random, memory_note);
+  if (!memory_note.empty()) progress.note(memory_note);
+  // On the CPU the process is measured as a whole.
+  const int64_t base = result.base_bytes = target.device.is_cpu() ? resident_bytes() : 0;
+  result.denoise_predicted_bytes = base + std::llround(plan.denoise.total());
+  result.decode_predicted_bytes = base + std::llround(plan.decode.total());
   const c10::InferenceMode inference;
   std::optional<MagiEngine> engine;
   {

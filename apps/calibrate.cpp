@@ -82,7 +82,7 @@ void run_calibrate(const GivenOptions& given, const Arguments& a) {
   const ModelTarget target = model_target(o);
   GenerateOptions settled = o;
   std::string memory_note;
-  MemoryGate(model, target, o.fps).pass(settled, request, memory_note);
+  MemoryGate(model, target, o.fps).pass(settled, request, /*encodes=*/true, memory_note);
   if (!memory_note.empty()) progress.note(memory_note);
   Engine engine(model, target);
   progress.stage(fmt::format("longtake {}, model {}: calibrating on {} clips", kVersion, model.recipe.name, prompts.size() * seeds.size()));

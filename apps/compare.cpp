@@ -118,14 +118,15 @@ void print_summary(const Comparison& c) {
 
 // All policies decode alike: with as few latents at once as the one that has least room. Returns a note, or "".
 std::string pass_memory(std::vector<OptionSet>& policies, const ResolvedModel& model, const ModelTarget& target) {
-  const RunMemory memory(model, target, policies.front().values().fps);
+  const RunMemory memory(model, target, policies.front().values());
   std::string note;
   int latents = std::numeric_limits<int>::max();
   for (const OptionSet& policy : policies) {
     GenerateOptions o = policy.values();
-    if (memory.settle(o, *make_video_request(model.recipe, o), note)) latents = std::min(latents, o.decode_latents);
+    memory.settle(o, *make_video_request(model.recipe, o), /*encodes=*/true, note);
+    latents = std::min(latents, o.decode_latents);
   }
-  if (latents == std::numeric_limits<int>::max()) return note;
+  if (is_magi(model.recipe)) return note;
   for (OptionSet& policy : policies) policy.set({"run.decode_latents", fmt::format("{}", latents), "as memory allows"}, SourceLevel::flag);
   return note;
 }

@@ -73,19 +73,17 @@ class KeptRun {
   std::unique_ptr<RunFolder> folder_;
 };
 
-void report(const GenerateOptions& o, const RunStats& stats, const std::optional<MemoryPlan>& plan, const MemoryMeter& memory,
-            Progress& progress, JsonLog& log) {
+void report(const GenerateOptions& o, const RunStats& stats, const MemoryPlan& plan, const MemoryMeter& memory, Progress& progress, JsonLog& log) {
   const WorkCount total = stats.total();
   fmt::print("{}", stats_table(stats));
-  fmt::print("total {:.1f} s, peak memory {}{}\n", progress.seconds(), format_bytes(memory.base() + memory.peak()),
-             plan ? fmt::format(" ({} were predicted)", format_bytes(memory.base() + plan->peak())) : "");
+  fmt::print("total {:.1f} s, peak memory {} ({} were predicted)\n", progress.seconds(), format_bytes(memory.base() + memory.peak()),
+             format_bytes(memory.base() + plan.peak()));
   fmt::print("{}\n", o.out);
-  nlohmann::ordered_json done = {{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
-                                 {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds},
-                                 {"recomputed", total.recomputed}, {"reused", total.reused}, {"predicted", total.predicted},
-                                 {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", memory.base() + memory.peak()}};
-  if (plan) done["memory"] = memory.json(*plan);
-  log.event(done);
+  log.event({{"event", "done"}, {"seconds", progress.seconds()}, {"denoise_seconds", stats.denoise_seconds},
+             {"decode_seconds", stats.decode_seconds}, {"checkpoint_seconds", stats.checkpoint_seconds},
+             {"recomputed", total.recomputed}, {"reused", total.reused}, {"predicted", total.predicted},
+             {"flops", total.flops}, {"flops_saved", total.flops_saved}, {"peak_bytes", memory.base() + memory.peak()},
+             {"memory", memory.json(plan)}});
 }
 
 // The settings as the file's metadata has them: device and threads as found, and without what concerns this call alone.
@@ -104,9 +102,13 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
   const ModelTarget target = model_target(o);
   const at::Device device = target.device;
   const std::string device_name = device.is_cuda() ? "cuda" : "cpu";
+  const c10::InferenceMode inference;
+  model.require_files();
+  const std::unique_ptr<VideoModel> engine = make_video_model(model, target, o.precision);
+  if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
   GenerateOptions settled = o;
   std::string memory_note;
-  const std::optional<MemoryPlan> plan = RunMemory(model, target, o.fps).settle(settled, request, memory_note);
+  const MemoryPlan plan = RunMemory(model, target, o).settle(settled, request, !engine->knows(request.all_texts()), memory_note);
   if (settled.decode_latents != o.decode_latents)
     options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
   if (!memory_note.empty()) progress.note(memory_note);
@@ -125,13 +127,10 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
     throw Error(error.code(), how.empty() ? error.what() : fmt::format("{}; {}", error.what(), how));
   };
   try {
-    const c10::InferenceMode inference;
-    const std::unique_ptr<VideoModel> engine = make_video_model(model, target, o.precision);
     MemoryMeter memory(device);
     memory.enter(MemoryStage::text);
     inputs.show(sink);
     progress.stage("encoding the prompt");
-    if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
     engine->encode(request.all_texts());
     for (const std::string& prompt : request.all_prompts())
       if (engine->truncated(prompt))

@@ -1,6 +1,7 @@
 // What every verb that generates does about memory before it loads anything.
 #pragma once
 
+#include "runtime/magi_memory.h"
 #include "runtime/memory_check.h"
 #include "runtime/model.h"
 
@@ -8,13 +9,18 @@ namespace longtake {
 
 struct RunRequest;
 
+// Where a run is planned for: a GPU that is not here is taken at its word.
+ModelTarget planned_target(const GenerateOptions& options);
+// Whether there is free memory that such a plan can be compared with.
+bool is_here(const ModelTarget& target);
+
 class MemoryGate {
  public:
   MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false);
 
-  // Settles how the run decodes (choose_decoding; `options` and `request` then say it), and plans it. `note` becomes what the user should
-  // know. Throws (no_memory) where the run does not fit; see check_memory.
-  MemoryPlan pass(GenerateOptions& options, RunRequest& request, std::string& note) const;
+  // Settles how the run decodes (choose_decoding; `options` and `request` then say it), and plans it. `encodes`: the text encoder is needed.
+  // `note` becomes what the user should know. Throws (no_memory) where the run does not fit; see check_memory.
+  MemoryPlan pass(GenerateOptions& options, RunRequest& request, bool encodes, std::string& note) const;
 
   // The plan alone, for a run that is not made now.
   PlanInput input(const RunRequest& request) const;
@@ -22,6 +28,24 @@ class MemoryGate {
  private:
   at::Device device_;
   PlanInput model_;
+};
+
+// The same for MAGI-1.
+class MagiMemoryGate {
+ public:
+  // `target` may be a planned one.
+  MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights = false);
+
+  // Settles whether the run decodes beside denoising (`request` then says it), and plans it; the rest as above.
+  MemoryPlan pass(const GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const;
+  // The plan alone.
+  MemoryPlan plan(const MagiRequest& request, bool encodes) const;
+
+ private:
+  MagiPlanInput input(const MagiRequest& request, bool encodes) const;
+
+  at::Device device_;
+  MagiPlanInput model_;
 };
 
 }  // namespace longtake

@@ -1,10 +1,8 @@
 #include "apps/model_family.h"
 
-#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/magi_recipe.h"
@@ -14,31 +12,9 @@
 namespace longtake {
 namespace {
 
-// Where a run is planned for: a GPU that is not here is taken at its word.
-ModelTarget planned_target(const GenerateOptions& o) {
-  const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
-  ModelTarget target{at::kCUDA, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload};
-  try {
-    target.device = open_device(gpu && o.device == "auto" ? "cuda" : o.device);
-  } catch (const Error&) {
-    if (!gpu) throw;
-  }
-  return target;
-}
-
-// The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
-// memory stands behind it.
-std::string skyreels_report(const ResolvedModel& model, GenerateOptions& o, RunRequest& request, const std::string& head) {
-  const ModelTarget target = planned_target(o);
-  const MemoryGate gate(model, target, o.fps);
-  std::string note;
-  try {
-    if (target.device.is_cpu() || at::hasCUDA() || o.memory_budget > 0) gate.pass(o, request, note);
-  } catch (const Error& error) {
-    note = error.what();
-  }
-  return fmt::format("{}, on {}\n{}{}", head, target.device.is_cuda() ? "a GPU" : "the CPU", plan_report(gate.input(request)),
-                     note.empty() ? note : note + "\n");
+std::variant<MemoryGate, MagiMemoryGate> gate_of(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& o) {
+  if (is_magi(model.recipe)) return MagiMemoryGate(model, target, o.precision);
+  return MemoryGate(model, target, o.fps);
 }
 
 }  // namespace
@@ -57,21 +33,35 @@ RunInputs read_inputs(OptionSet& options, const Recipe& recipe) {
   return inputs;
 }
 
-RunMemory::RunMemory(const ResolvedModel& model, const ModelTarget& target, int fps) {
-  if (!is_magi(model.recipe)) gate_.emplace(model, target, fps);
+RunMemory::RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options) : gate_(gate_of(model, target, options)) {}
+
+MemoryPlan RunMemory::settle(GenerateOptions& options, VideoRequest& request, bool encodes, std::string& note) const {
+  if (const auto* magi = std::get_if<MagiMemoryGate>(&gate_)) return magi->pass(options, dynamic_cast<MagiRequest&>(request), encodes, note);
+  return std::get<MemoryGate>(gate_).pass(options, dynamic_cast<RunRequest&>(request), encodes, note);
 }
 
-std::optional<MemoryPlan> RunMemory::settle(GenerateOptions& options, VideoRequest& request, std::string& note) const {
-  if (!gate_) return std::nullopt;
-  return gate_->pass(options, dynamic_cast<RunRequest&>(request), note);
+std::string RunMemory::report(const Recipe& recipe, const VideoRequest& request) const {
+  if (const auto* magi = std::get_if<MagiMemoryGate>(&gate_)) {
+    const auto& of_magi = dynamic_cast<const MagiRequest&>(request);
+    return magi_plan_report(of_magi, recipe, magi->plan(of_magi, /*encodes=*/true));
+  }
+  return plan_report(std::get<MemoryGate>(gate_).input(dynamic_cast<const RunRequest&>(request)));
 }
 
+// The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
+// memory stands behind it; texts that are kept already are not looked for.
 std::string dry_run_report(const ResolvedModel& model, GenerateOptions o, VideoRequest& request) {
-  const std::string head =
-      fmt::format("model: {} ({}), policy {}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe", o.policy);
-  if (const auto* magi = dynamic_cast<const MagiRequest*>(&request))
-    return head + "\n" + magi_plan_report(*magi, model.recipe, o.dtype == "fp32" ? 4 : 2);
-  return skyreels_report(model, o, dynamic_cast<RunRequest&>(request), head);
+  const ModelTarget target = planned_target(o);
+  const RunMemory memory(model, target, o);
+  std::string note;
+  try {
+    if (is_here(target) || o.memory_budget > 0) memory.settle(o, request, /*encodes=*/true, note);
+  } catch (const Error& error) {
+    note = error.what();
+  }
+  return fmt::format("model: {} ({}), policy {}, on {}\n{}{}", model.recipe.name, model.files ? "files found" : "no files; sizes from the recipe",
+                     o.policy, target.device.is_cuda() ? "a GPU" : "the CPU", memory.report(model.recipe, request),
+                     note.empty() ? note : note + "\n");
 }
 
 }  // namespace longtake

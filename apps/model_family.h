@@ -1,8 +1,8 @@
 // What a verb that makes videos asks of a model's family before the model is loaded. All else goes through VideoModel (video_model.h).
 #pragma once
 
-#include <optional>
 #include <string>
+#include <variant>
 
 #include "apps/memory_gate.h"
 #include "apps/run_inputs.h"
@@ -19,13 +19,16 @@ RunInputs read_inputs(OptionSet& options, const Recipe& recipe);
 // The memory of a model's runs.
 class RunMemory {
  public:
-  RunMemory(const ResolvedModel& model, const ModelTarget& target, int fps);
+  // Of a model whose runs have these options' frame rate and precision.
+  RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options);
 
-  // Settles how the run decodes by the memory that there is (MemoryGate::pass); none where the family's memory is not planned.
-  std::optional<MemoryPlan> settle(GenerateOptions& options, VideoRequest& request, std::string& note) const;
+  // Settles how the run decodes by the memory that there is (MemoryGate::pass). `encodes`: the text encoder will be needed.
+  MemoryPlan settle(GenerateOptions& options, VideoRequest& request, bool encodes, std::string& note) const;
+  // Windows, chunks, rows, FLOPs and memory of the run, as --dry-run has them.
+  std::string report(const Recipe& recipe, const VideoRequest& request) const;
 
  private:
-  std::optional<MemoryGate> gate_;
+  std::variant<MemoryGate, MagiMemoryGate> gate_;
 };
 
 // What --dry-run says of the run: windows, chunks, rows, FLOPs, memory. The model needs no files.

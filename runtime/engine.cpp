@@ -1,6 +1,5 @@
 #include "runtime/engine.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
 #include <c10/core/ScalarType.h>
@@ -8,7 +7,6 @@
 #include "base/error.h"
 #include "cache/plan_text.h"
 #include "runtime/random_model.h"
-#include "runtime/run_record.h"
 #include "runtime/timeline.h"
 
 namespace longtake {
@@ -95,17 +93,11 @@ Engine::Engine(ResolvedModel model, const ModelTarget& target, std::optional<uin
 int64_t Engine::text_length() const { return model_.recipe.architecture.text_len > 0 ? model_.recipe.architecture.text_len : 512; }
 
 void Engine::cache_texts(OnNote on_note) {
-  const auto folder = TextCache::default_folder();
-  if (!folder) return;
-  // The number of threads changes the last bits on a CPU.
-  const std::string threads = target_.device.is_cpu() ? fmt::format(", {} threads", at::get_num_threads()) : "";
-  text_cache_.emplace(*folder,
-                      fmt::format("{}; {} tokens, {} on {}{}", text_encoder_fingerprint(model_.require_files()), text_length(),
-                                  c10::toString(target_.dtype), c10::DeviceTypeName(target_.device.type(), true), threads),
-                      std::move(on_note));
+  text_cache_ = TextCache::of_model(model_.require_files(), fmt::format("{} tokens, {}", text_length(), c10::toString(target_.dtype)), target_.device,
+                                    std::move(on_note));
 }
 
-void Engine::encode(const std::vector<std::string>& texts) {
+std::vector<std::string> Engine::unknown(const std::vector<std::string>& texts) {
   std::vector<std::string> unknown;
   for (const std::string& text : texts) {
     if (texts_.contains(text) || std::find(unknown.begin(), unknown.end(), text) != unknown.end()) continue;
@@ -115,14 +107,21 @@ void Engine::encode(const std::vector<std::string>& texts) {
     else
       unknown.push_back(text);
   }
-  if (unknown.empty()) return;
-  std::vector<EncodedText> encoded = random_seed_ ? random_texts(model_.recipe, unknown, text_length(), target_.dtype, *random_seed_)
-                                                  : encode_texts(model_.require_files(), unknown, text_length(), target_);
+  return unknown;
+}
+
+bool Engine::knows(const std::vector<std::string>& texts) { return unknown(texts).empty(); }
+
+void Engine::encode(const std::vector<std::string>& texts) {
+  const std::vector<std::string> fresh = unknown(texts);
+  if (fresh.empty()) return;
+  std::vector<EncodedText> encoded = random_seed_ ? random_texts(model_.recipe, fresh, text_length(), target_.dtype, *random_seed_)
+                                                  : encode_texts(model_.require_files(), fresh, text_length(), target_);
   // In host memory: the texts of a large batch would fill a GPU (4 MB each in bf16), and a run needs two of them.
-  for (size_t i = 0; i < unknown.size(); ++i) {
+  for (size_t i = 0; i < fresh.size(); ++i) {
     encoded[i].context = encoded[i].context.cpu();
-    if (text_cache_) text_cache_->store(unknown[i], encoded[i]);
-    texts_[unknown[i]] = std::move(encoded[i]);
+    if (text_cache_) text_cache_->store(fresh[i], encoded[i]);
+    texts_[fresh[i]] = std::move(encoded[i]);
   }
 }
 

@@ -56,6 +56,7 @@ class Engine final : public VideoModel {
   Engine(ResolvedModel model, const ModelTarget& target, std::optional<uint64_t> random_seed = std::nullopt);
 
   void cache_texts(OnNote on_note) override;
+  bool knows(const std::vector<std::string>& texts) override;
   void encode(const std::vector<std::string>& texts) override;
   const EncodedText& text(const std::string& text) const;  // its context is in host memory
   bool truncated(const std::string& text) const override { return this->text(text).truncated; }
@@ -81,6 +82,8 @@ class Engine final : public VideoModel {
   const WanVae& vae() const { return *vae_; }
 
  private:
+  // Those that are not encoded, each once, with the cache asked.
+  std::vector<std::string> unknown(const std::vector<std::string>& texts);
   BackboneFactory backbones(const RunRequest& request);
   void load_transformer();
   void load_vae();

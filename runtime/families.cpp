@@ -39,9 +39,6 @@ const Reasons& not_in_magi() {
       {"sampling.history", "long videos there are one run without windows to take over"},
       {"sampling.kv", "what it keeps follows from sampling.key_chunks"},
       {"run.decode_latents", "its VAE decodes whole chunks tile by tile"},
-      {"run.text_cache", "its captions are encoded anew in each run so far"},
-      {"run.offload", "its blocks stay on the device so far"},
-      {"run.memory_budget", "its memory is not planned yet"},
       {"run.record_plan", "plans are of SkyReels-V2's windows"},
   };
   return reasons;

@@ -140,14 +140,35 @@ MagiEngine::MagiEngine(ResolvedModel model, const ModelTarget& target, magi::Qua
   if (!random_seed_) model_.require_files();
 }
 
-void MagiEngine::encode(const std::vector<std::string>& texts) {
+void MagiEngine::cache_texts(OnNote on_note) {
+  if (random_seed_) return;
+  text_cache_ = TextCache::of_model(model_.require_files(), fmt::format("captions of {} tokens, Float", model_.recipe.architecture.text_len),
+                                    target_.device, std::move(on_note));
+}
+
+std::vector<std::string> MagiEngine::unknown(const std::vector<std::string>& texts) {
   std::vector<std::string> unknown;
-  for (const std::string& text : texts)
-    if (!captions_.contains(text) && std::find(unknown.begin(), unknown.end(), text) == unknown.end()) unknown.push_back(text);
-  if (unknown.empty()) return;
+  for (const std::string& text : texts) {
+    if (captions_.contains(text) || std::find(unknown.begin(), unknown.end(), text) != unknown.end()) continue;
+    if (auto kept = text_cache_ ? text_cache_->find(text, {}, at::kFloat) : std::nullopt)
+      captions_[text] = {std::move(kept->context), kept->truncated};
+    else
+      unknown.push_back(text);
+  }
+  return unknown;
+}
+
+bool MagiEngine::knows(const std::vector<std::string>& texts) { return unknown(texts).empty(); }
+
+void MagiEngine::encode(const std::vector<std::string>& texts) {
+  const std::vector<std::string> fresh = unknown(texts);
+  if (fresh.empty()) return;
   const std::vector<MagiCaption> encoded =
-      random_seed_ ? random_captions(model_.recipe, unknown, *random_seed_) : encode_captions(model_, unknown, target_.device);
-  for (size_t i = 0; i < unknown.size(); ++i) captions_[unknown[i]] = encoded[i];
+      random_seed_ ? random_captions(model_.recipe, fresh, *random_seed_) : encode_captions(model_, fresh, target_.device);
+  for (size_t i = 0; i < fresh.size(); ++i) {
+    if (text_cache_) text_cache_->store(fresh[i], {encoded[i].rows, encoded[i].rows.size(0), encoded[i].truncated});
+    captions_[fresh[i]] = encoded[i];
+  }
 }
 
 const MagiCaption& MagiEngine::caption(const std::string& text) const {

@@ -1,5 +1,5 @@
 // A MAGI-1 model that is loaded once and serves any number of runs (video_model.h). A video is one run of the schedule, however long it is:
-// one window.
+// one window. With a cache of texts the text encoder (19 GB in the published models) is loaded for those alone that are not in it.
 #pragma once
 
 #include <map>
@@ -12,6 +12,7 @@
 #include "runtime/magi_denoise.h"
 #include "runtime/magi_model.h"
 #include "runtime/policies.h"
+#include "runtime/text_cache.h"
 #include "runtime/video_model.h"
 
 namespace longtake {
@@ -49,6 +50,8 @@ class MagiEngine final : public VideoModel {
   // The model's files, which must be there; or with `random_seed` its recipe's sizes with random weights and texts.
   MagiEngine(ResolvedModel model, const ModelTarget& target, magi::QuantisedAs quantised_as, std::optional<uint64_t> random_seed = std::nullopt);
 
+  void cache_texts(OnNote on_note) override;  // not with random weights
+  bool knows(const std::vector<std::string>& texts) override;
   void encode(const std::vector<std::string>& texts) override;
   const MagiCaption& caption(const std::string& text) const;
   bool truncated(const std::string& text) const override { return caption(text).truncated; }
@@ -68,12 +71,15 @@ class MagiEngine final : public VideoModel {
 
  private:
   void load_codec();
+  // Those that have no caption, each once, with the cache asked.
+  std::vector<std::string> unknown(const std::vector<std::string>& texts);
 
   ResolvedModel model_;
   ModelTarget target_;
   magi::QuantisedAs quantised_as_;
   std::optional<uint64_t> random_seed_;
   std::map<std::string, MagiCaption> captions_;
+  std::optional<TextCache> text_cache_;
   std::optional<magi::SpecialTokens> special_tokens_;
   std::optional<magi::Transformer> transformer_;
   std::unique_ptr<MagiCodec> codec_;

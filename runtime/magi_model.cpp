@@ -30,7 +30,8 @@ magi::QuantisedAs quantised_as(const Recipe& recipe, const ModelTarget& target, 
 magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs as) {
   const std::filesystem::path& path = model.require_files().transformer;
   const Architecture& a = model.recipe.architecture;
-  CheckpointSource source(Checkpoint::open(path), {}, target.device, target.dtype);
+  // What is offloaded is taken from the mapped file to the device and back layer by layer.
+  CheckpointSource source(Checkpoint::open(path), {}, target.offload ? at::kCPU : target.device, target.dtype);
   magi::Transformer transformer(source, magi_sizes(model.recipe), a.distilled, as);
   if (a.fp8 && transformer.quantised() == 0)
     fail_file("{}: holds no quantised layers, which the model {} has; give the folder inference_weight.fp8.distill", path.string(),
@@ -38,6 +39,7 @@ magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelT
   if (!a.fp8 && transformer.quantised() > 0)
     fail_file("{}: holds quantised layers, which the model {} has not; name a model whose checkpoint is quantised, such as "
               "magi-1-4.5b-distill-fp8", path.string(), model.recipe.name);
+  if (target.offload) transformer.offload(target.device);
   return transformer;
 }
 

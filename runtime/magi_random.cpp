@@ -20,12 +20,13 @@ constexpr double kTokenScale = 0.125;  // of the published special rows
 // RandomSource's rules, and those of MAGI-1's own tensors. Nothing that is optional is there: no quantised layers.
 class MagiSource final : public RandomSource {
  public:
-  MagiSource(uint64_t seed, const ModelTarget& target) : RandomSource(seed, target.device, target.dtype), seed_(seed), target_(target) {}
+  MagiSource(uint64_t seed, const at::Device& device, at::ScalarType dtype)
+      : RandomSource(seed, device, dtype), seed_(seed), device_(device), dtype_(dtype) {}
 
   bool has(const std::string&) const override { return false; }
 
   at::Tensor take(const std::string& name, const std::vector<int64_t>& shape) override {
-    const auto on_device = [&](const at::Tensor& x) { return x.to(target_.device, target_.dtype); };
+    const auto on_device = [&](const at::Tensor& x) { return x.to(device_, dtype_); };
     // Gains that are stored less 1.
     const bool near_one = name.ends_with("layernorm.weight") || name.ends_with("post_norm.weight") || name.ends_with("layernorm_xattn.weight");
     if (near_one && shape.size() == 1) return RandomSource::take(name, shape).zero_();
@@ -38,7 +39,8 @@ class MagiSource final : public RandomSource {
 
  private:
   uint64_t seed_;
-  ModelTarget target_;
+  at::Device device_;
+  at::ScalarType dtype_;
 };
 
 }  // namespace
@@ -46,12 +48,14 @@ class MagiSource final : public RandomSource {
 magi::Transformer random_magi_transformer(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
   if (recipe.architecture.fp8)
     fail_usage("there are no random weights in fp8; measure {} with its files, or the model that it was made from", recipe.name);
-  MagiSource source(seed, target);
-  return {source, magi_sizes(recipe), recipe.architecture.distilled};
+  MagiSource source(seed, target.offload ? at::Device(at::kCPU) : target.device, target.dtype);
+  magi::Transformer transformer(source, magi_sizes(recipe), recipe.architecture.distilled);
+  if (target.offload) transformer.offload(target.device);
+  return transformer;
 }
 
 MagiVae random_magi_vae(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
-  MagiSource source(seed, target);
+  MagiSource source(seed, target.device, target.dtype);
   return {source, magi_vae_config(recipe)};
 }
 

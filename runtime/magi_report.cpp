@@ -30,34 +30,23 @@ MagiWork magi_work(const MagiRequest& request, int64_t text_length) {
     for (const WorkItem& item : items)
       work.flops += magi::transformer_flops(request.config.model, tokens, item.keys.end - item.keys.begin, text_length);
     work.forwards += static_cast<int64_t>(items.size());
-    work.row_tokens = std::max(work.row_tokens, static_cast<int64_t>(items.size()) * tokens);
     for (const magi::ChunkStep& c : rows[i].chunks) first = std::min(first, c.keys.begin);
     work.kept_chunks = std::max(work.kept_chunks, rows[i].chunks.back().chunk + 1 - first);
   }
   return work;
 }
 
-std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, int64_t value_bytes) {
+std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, const MemoryPlan& memory) {
   const magi::RunConfig& run = request.config.run;
-  const magi::ModelConfig& m = request.config.model;
-  const Architecture& a = recipe.architecture;
   const magi::VideoSettings s = request.settings();
-  const MagiWork work = magi_work(request, m.caption_length);
+  const MagiWork work = magi_work(request, request.config.model.caption_length);
   std::string out = fmt::format("video: {} frames of {}x{} (height x width), {} latent frames ({} of them given) in {} chunks of {}\n",
                                 request.frames(), run.height, run.width, s.size.frames(), s.size.prefix_frames, s.size.chunks, run.chunk_frames);
-  out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}\n", work.rows, run.window, run.branches,
-                     run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops));
-  const double bytes = static_cast<double>(value_bytes);
-  const double weights = static_cast<double>(a.transformer_parameters) * bytes, text = static_cast<double>(a.text_parameters) * 4;
-  const double vae = static_cast<double>(a.vae_parameters) * bytes;
-  const double kv = 2 * bytes * static_cast<double>(m.layers * m.kv_heads * m.head_width * work.kept_chunks * chunk_tokens(run));
-  // Per token of a row: the residual stream and its float32 form, both attentions joined in both forms, the wide layer twice.
-  const double activations = static_cast<double>(work.row_tokens) *
-                             static_cast<double>(m.dim * (4 * 4 + 5 * value_bytes) + m.ffn_dim * (m.gated_mlp ? 3 : 2) * value_bytes);
-  out += fmt::format("memory: text encoder {}, then transformer {}, VAE {}, K/V of {} chunks {}, activations {}\n", format_bytes(text),
-                     format_bytes(weights), format_bytes(vae), work.kept_chunks, format_bytes(kv), format_bytes(activations));
+  out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}; keys and values of {} chunks\n",
+                     work.rows, run.window, run.branches, run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops), work.kept_chunks);
   if (const double flops = magi_codec_flops(recipe, run.height, run.width, request.frames()); flops > 0)
     out += fmt::format("VAE decode: {}\n", format_flops(flops));
+  out += memory_table(memory);
   return out;
 }
 

@@ -113,9 +113,10 @@ DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, do
   return {s.decode_latents, s.decode_ahead};
 }
 
-std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const PlanInput& input, double room) {
-  // With `o`, on the device and with the files of `input`; infinite where such options do not go together.
-  const auto peak_with = [&](const GenerateOptions& o) {
+MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& input, double room) {
+  MemoryOutlook outlook;
+  outlook.otherwise = "take a smaller model, or a shorter --window";
+  outlook.peak = [&input, room](const GenerateOptions& o) {
     try {
       PlanInput changed = input;
       changed.form.fp8 = o.precision == "fp8";
@@ -128,23 +129,24 @@ std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const 
       return std::numeric_limits<double>::infinity();
     }
   };
-  struct Change {
-    std::string flags;
-    std::function<void(GenerateOptions&)> apply;
-  };
-  std::vector<Change> changes;
+  auto& changes = outlook.changes;
   if (options.decode_latents > 1) changes.push_back({"--decode-latents 1", [](GenerateOptions& o) { o.decode_latents = 1; }});
   if (!input.on_cpu && !options.offload) changes.push_back({"--offload", [](GenerateOptions& o) { o.offload = true; }});
   if (input.fp8_possible && !input.form.fp8) changes.push_back({"--precision fp8", [](GenerateOptions& o) { o.precision = "fp8"; }});
   if (options.history == "reencode" && input.settings.plan.windows.size() > 1)
     changes.push_back({"--history carry", [](GenerateOptions& o) { o.history = "carry"; }});
   if (options.kv == "full") changes.push_back({"--kv stream:2", [](GenerateOptions& o) { o.kv = "stream:2"; }});
+  return outlook;
+}
+
+std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const MemoryOutlook& outlook, double room) {
+  const auto& peak_with = outlook.peak;
   std::vector<MemoryRemedy> remedies;
   GenerateOptions together = options;
   std::string all_flags;
   const double before = peak_with(options);
   bool enough = false;
-  for (const Change& change : changes) {
+  for (const auto& change : outlook.changes) {
     GenerateOptions o = options, both = together;
     change.apply(o), change.apply(both);
     const double peak = peak_with(o), together_peak = peak_with(both);
@@ -169,19 +171,18 @@ std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const 
   return remedies;
 }
 
-void check_memory(const GenerateOptions& options, const PlanInput& input, const MemoryRoom& room) {
-  const MemoryPlan plan = plan_memory(input);
+void check_memory(const GenerateOptions& options, const MemoryPlan& plan, const MemoryOutlook& outlook, const MemoryRoom& room) {
   if (plan.peak() <= room.bytes) return;
   std::vector<std::string> fit, less;
-  for (const MemoryRemedy& remedy : memory_remedies(options, input, room.bytes))
+  for (const MemoryRemedy& remedy : memory_remedies(options, outlook, room.bytes))
     (remedy.peak <= room.bytes ? fit : less).push_back(fmt::format("{} ({})", remedy.flags, format_bytes(remedy.peak)));
   std::string what;
   if (!fit.empty())
     what = fmt::format("it fits with {}", fmt::join(fit, ", or with "));
   else if (!less.empty())
-    what = fmt::format("not enough of their own are {}; take a smaller model, or a shorter --window", fmt::join(less, ", "));
+    what = fmt::format("not enough of their own are {}; {}", fmt::join(less, ", "), outlook.otherwise);
   else
-    what = "take a smaller model, or a shorter --window";
+    what = outlook.otherwise;
   fail(ExitCode::no_memory, "the run is expected to need {} of memory while {}, and {} are {}; {}; a larger --memory-budget runs it all the same",
        format_bytes(plan.peak()), name_of(plan.widest()), format_bytes(room.bytes), room.reason, what);
 }

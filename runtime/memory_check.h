@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,10 +41,24 @@ struct MemoryRemedy {
   std::string flags;
   double peak = 0;
 };
-// Changes that lower the peak, those first that change least in the video; where none of them is enough, the last one is all together.
-std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const PlanInput& input, double room);
+// What a family's runs can do about their memory.
+struct MemoryOutlook {
+  struct Change {
+    std::string flags;
+    std::function<void(GenerateOptions&)> apply;
+  };
+  std::vector<Change> changes;  // those first that change least in the video
+  // The peak that is predicted with such options, on the device and with the files as they are; infinite where they do not go together.
+  std::function<double(const GenerateOptions&)> peak;
+  std::string otherwise;  // what is left to do where no flag helps
+};
+// Of SkyReels-V2; refers to the input.
+MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& input, double room);
+
+// Changes that lower the peak, in their order, and a smaller size; where none of them is enough, also all together.
+std::vector<MemoryRemedy> memory_remedies(const GenerateOptions& options, const MemoryOutlook& outlook, double room);
 
 // Throws (no_memory) where the plan is larger than the room: expected, found, and the flags that would make it fit.
-void check_memory(const GenerateOptions& options, const PlanInput& input, const MemoryRoom& room);
+void check_memory(const GenerateOptions& options, const MemoryPlan& plan, const MemoryOutlook& outlook, const MemoryRoom& room);
 
 }  // namespace longtake

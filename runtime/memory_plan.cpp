@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "models/skyreels/block_stream.h"
+#include "models/ops/block_stream.h"
 #include "models/wan_vae/cost.h"
 #include "runtime/progress.h"
 
@@ -16,42 +16,11 @@ namespace {
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kVaeBytes = 4;  // always float32
 
-// Where frames are decoded beside denoising: the heap of a second thread that computes, and the video's encoder.
-constexpr double kCpuSecondThread = 50e6;
-
-double rest(const PlanInput& input) {
-  if (!input.on_cpu) return kCudaRest;
-  return input.form.value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
-}
-
-// Of one part when it is loaded: on the CPU tensors in the wanted dtype are views of the file, which stays mapped for them.
-double loaded_bytes(const PlanInput& input, const PartSizes& part, double value_bytes) {
-  if (!input.on_cpu) return part.parameters * value_bytes;
-  return part.converted * value_bytes + (part.converted < part.parameters ? part.stored_bytes : 0);
-}
-
-// What loading has mapped besides, until it is done.
-double mapped_meanwhile(const PlanInput& input, const PartSizes& part) {
-  return input.on_cpu && part.converted == part.parameters ? part.stored_bytes : 0;
-}
-
-StageMemory plan_text(const PlanInput& input) {
-  StageMemory m;
-  if (!input.encodes) return m;
-  const auto bytes = static_cast<double>(input.form.value_bytes);
-  m.weights = loaded_bytes(input, input.text_encoder, bytes) + mapped_meanwhile(input, input.text_encoder);
-  // Of a table that is a view of the file only the rows of the texts' tokens are read: it is the largest tensor.
-  if (input.on_cpu && input.text_encoder.converted == 0) m.weights -= input.text_encoder.largest_bytes;
-  const auto length = static_cast<double>(input.text_length), dim = static_cast<double>(input.text.dim);
-  const double scores = static_cast<double>(input.text.heads) * length * length * 4;
-  m.activations = 4 * scores + length * (dim * (8 + 3 * bytes) + 3 * static_cast<double>(input.text.ffn) * bytes);
-  m.rest = rest(input);
-  return m;
-}
+double rest(const PlanInput& input) { return library_bytes(input.on_cpu, input.form.value_bytes); }
 
 // Of the transformer on its device.
 double resident_weights(const PlanInput& input) {
-  if (input.on_cpu) return loaded_bytes(input, input.transformer, static_cast<double>(input.form.value_bytes));
+  if (input.on_cpu) return loaded_bytes(input.transformer, static_cast<double>(input.form.value_bytes), true);
   double bytes = skyreels::weight_bytes(input.config, input.form, input.transformer.parameters);
   if (!input.offload) return bytes;
   double widest = 0;
@@ -60,7 +29,7 @@ double resident_weights(const PlanInput& input) {
     bytes -= block;
     widest = std::max(widest, block);
   }
-  return bytes + skyreels::kBlocksOnDevice * widest;
+  return bytes + kBlocksOnDevice * widest;
 }
 
 StageMemory plan_load(const PlanInput& input) {
@@ -69,8 +38,8 @@ StageMemory plan_load(const PlanInput& input) {
   m.weights = resident_weights(input);
   if (!input.on_cpu && !input.offload)  // all of it comes before products go to fp8
     m.weights = std::max(m.weights, input.transformer.parameters * bytes - input.vae_weights.parameters * kVaeBytes);
-  m.weights += mapped_meanwhile(input, input.transformer);
-  m.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  m.weights += mapped_meanwhile(input.transformer, input.on_cpu);
+  m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
   m.rest = rest(input);
   return m;
 }
@@ -93,6 +62,30 @@ double decode_bytes(const PlanInput& input) {
 }
 
 }  // namespace
+
+double loaded_bytes(const PartSizes& part, double value_bytes, bool on_cpu) {
+  if (!on_cpu) return part.parameters * value_bytes;
+  return part.converted * value_bytes + (part.converted < part.parameters ? part.stored_bytes : 0);
+}
+
+double mapped_meanwhile(const PartSizes& part, bool on_cpu) { return on_cpu && part.converted == part.parameters ? part.stored_bytes : 0; }
+
+double library_bytes(bool on_cpu, int64_t value_bytes) {
+  if (!on_cpu) return kCudaRest;
+  return value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
+}
+
+StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu) {
+  StageMemory m;
+  const auto bytes = static_cast<double>(value_bytes), tokens = static_cast<double>(length);
+  m.weights = loaded_bytes(encoder, bytes, on_cpu) + mapped_meanwhile(encoder, on_cpu);
+  // Of a table that is a view of the file only the rows of the texts' tokens are read: it is the largest tensor.
+  if (on_cpu && encoder.converted == 0) m.weights -= encoder.largest_bytes;
+  const double scores = static_cast<double>(sizes.heads) * tokens * tokens * 4;
+  m.activations = 4 * scores + tokens * (static_cast<double>(sizes.dim) * (8 + 3 * bytes) + 3 * static_cast<double>(sizes.ffn) * bytes);
+  m.rest = library_bytes(on_cpu, value_bytes);
+  return m;
+}
 
 const char* name_of(MemoryStage stage) {
   switch (stage) {
@@ -125,14 +118,14 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   const int64_t branches = s.denoise.branches();
   MemoryPlan plan;
-  plan.text = plan_text(input);
+  if (input.encodes) plan.text = plan_text(input.text_encoder, input.text, input.text_length, input.form.value_bytes, input.on_cpu);
   plan.load = plan_load(input);
   if (input.offload)
     for (int64_t i = 0; i < input.config.layers; ++i) plan.host += skyreels::block_bytes(input.config, input.form, i);
 
   StageMemory all;
   all.weights = resident_weights(input);
-  all.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  all.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
   all.rest = rest(input) + (input.on_cpu && s.decode_ahead ? kCpuSecondThread : 0);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
   const double coding = decode_bytes(input);

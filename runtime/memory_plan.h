@@ -2,7 +2,7 @@
 //
 // On CUDA: what LibTorch's allocator hands out. On the CPU: resident memory of the process above what it holds before it begins, mapped
 // model files included. What a policy decides as it goes counts as computed, so that the plan is an upper bound there; docs/memory.md
-// has it beside measurements.
+// has it beside measurements. plan_memory is of SkyReels-V2; MAGI-1's is in magi_memory.h.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -44,6 +44,19 @@ struct MemoryPlan {
 };
 
 MemoryPlan plan_memory(const PlanInput& input);
+
+// What the families' plans share.
+
+// Of one part when it is loaded: on the CPU tensors in the wanted dtype are views of the file, which stays mapped for them.
+double loaded_bytes(const PartSizes& part, double value_bytes, bool on_cpu);
+// What loading has mapped besides, until it is done.
+double mapped_meanwhile(const PartSizes& part, bool on_cpu);
+// Libraries' workspaces.
+double library_bytes(bool on_cpu, int64_t value_bytes);
+// Where frames are decoded beside denoising on the CPU: the heap of a second thread that computes, and the video's encoder.
+inline constexpr double kCpuSecondThread = 50e6;
+// Encoding texts of `length` tokens with the encoder in `value_bytes` a value.
+StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu);
 
 // A table for people, one line a stage.
 std::string memory_table(const MemoryPlan& plan);

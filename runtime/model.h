@@ -18,7 +18,7 @@ struct ModelTarget {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   bool fp8 = false;  // the transformer's large products in 8-bit floats (quant/fp8.h); needs bfloat16 and a device that can
-  bool offload = false;  // the transformer's blocks stay in host memory and come to the device one by one (skyreels/block_stream.h)
+  bool offload = false;  // the transformer's blocks stay in host memory and come to the device one by one (models/ops/block_stream.h)
 };
 
 // The device opened and the precision checked. Errors: usage (also a precision that the device or this build does not have), bad_file

@@ -14,28 +14,6 @@
 namespace longtake {
 namespace {
 
-PartSizes part_sizes(const std::filesystem::path& path, at::ScalarType computed_in) {
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  PartSizes part;
-  for (const std::string& name : checkpoint.names()) {
-    const TensorInfo& info = checkpoint.info(name);
-    double elements = 1;
-    for (const int64_t size : info.shape) elements *= static_cast<double>(size);
-    const double bytes = elements * static_cast<double>(c10::elementSize(info.dtype));
-    part.parameters += elements;
-    part.stored_bytes += bytes;
-    part.largest_bytes = std::max(part.largest_bytes, bytes);
-    if (info.dtype != computed_in) part.converted += elements;
-  }
-  return part;
-}
-
-PartSizes part_of_recipe(int64_t parameters) {
-  PartSizes part;
-  part.parameters = part.converted = static_cast<double>(parameters);
-  return part;
-}
-
 // Tokens that a step computes at most, of `tokens`.
 int64_t computed_at_most(const PlanInput& input, int window, int chunk, int step, int64_t frames, int64_t plane) {
   const int64_t tokens = frames * plane;
@@ -50,6 +28,29 @@ int64_t computed_at_most(const PlanInput& input, int window, int chunk, int step
 }
 
 }  // namespace
+
+PartSizes part_sizes(const std::filesystem::path& path, at::ScalarType computed_in) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  PartSizes part;
+  for (const std::string& name : checkpoint.names()) {
+    const TensorInfo& info = checkpoint.info(name);
+    double elements = 1;
+    for (const int64_t size : info.shape) elements *= static_cast<double>(size);
+    const double bytes = elements * static_cast<double>(c10::elementSize(info.dtype));
+    part.parameters += elements;
+    part.stored_bytes += bytes;
+    part.largest_bytes = std::max(part.largest_bytes, bytes);
+    if (info.dtype != computed_in) part.converted += elements;
+    if (info.dtype == at::kFloat8_e4m3fn) part.quantised += elements;
+  }
+  return part;
+}
+
+PartSizes part_of_recipe(double parameters) {
+  PartSizes part;
+  part.parameters = part.converted = parameters;
+  return part;
+}
 
 PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights) {
   const Architecture& a = model.recipe.architecture;
@@ -67,9 +68,9 @@ PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int 
     if (a.dim == 0) model.require_files();
     input.config = transformer_config(model.recipe);
     input.vae = vae_sizes(model.recipe);
-    input.transformer = part_of_recipe(a.transformer_parameters);
-    input.text_encoder = part_of_recipe(a.text_parameters);
-    input.vae_weights = part_of_recipe(a.vae_parameters);
+    input.transformer = part_of_recipe(static_cast<double>(a.transformer_parameters));
+    input.text_encoder = part_of_recipe(static_cast<double>(a.text_parameters));
+    input.vae_weights = part_of_recipe(static_cast<double>(a.vae_parameters));
     input.encodes = !random_weights;
     return input;
   }

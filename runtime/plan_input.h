@@ -1,6 +1,9 @@
 // What a run's plan is made from, before anything is loaded: settings, sizes and file headers.
 #pragma once
 
+#include <c10/core/ScalarType.h>
+
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -22,8 +25,11 @@ struct PartSizes {
   double parameters = 0;
   double stored_bytes = 0;   // in the file; 0 without one
   double converted = 0;      // parameters that are stored in another dtype than they are computed in
+  double quantised = 0;      // of these, those stored in e4m3
   double largest_bytes = 0;  // the largest tensor as stored
 };
+PartSizes part_sizes(const std::filesystem::path& path, at::ScalarType computed_in);
+PartSizes part_of_recipe(double parameters);
 
 struct PlanInput {
   // Of the model and where it runs:

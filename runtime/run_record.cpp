@@ -40,19 +40,21 @@ std::string whole_fingerprint(const fs::path& path) {
   return fmt::format("{} bytes, {:08x}", file->bytes().size(), crc(file->bytes()));
 }
 
-bool holds_weights(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return extension == ".safetensors" || extension == ".bin" || extension == ".pth" || extension == ".pt" || extension == ".ckpt";
-}
-
 void fingerprint_part(std::map<std::string, std::string>& out, const std::string& part, const fs::path& path) {
   if (path.empty()) return;
   if (!fs::is_directory(path)) {
     out[part] = fingerprint(path);
     return;
   }
-  for (const auto& entry : fs::directory_iterator(path))
-    if (holds_weights(entry.path())) out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
+  for (const char* extension : {".safetensors", ".bin", ".pth", ".pt", ".ckpt"}) {
+    bool any = false;
+    for (const auto& entry : fs::directory_iterator(path)) {
+      if (entry.path().extension() != extension) continue;
+      out[part + "/" + entry.path().filename().string()] = fingerprint(entry.path());
+      any = true;
+    }
+    if (any) return;  // where a folder has several, the first ones count (checkpoint.h)
+  }
 }
 
 // The number of frames is compared as it comes out, however it was asked for.

@@ -1,5 +1,6 @@
 #include "runtime/text_cache.h"
 
+#include <ATen/Parallel.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 
 #include "base/error.h"
 #include "models/weights/safetensors.h"
+#include "runtime/run_record.h"
 
 namespace longtake {
 namespace {
@@ -48,6 +50,16 @@ std::optional<fs::path> TextCache::default_folder() {
   return std::nullopt;
 }
 
+std::optional<TextCache> TextCache::of_model(const ModelFiles& files, const std::string& form, const at::Device& device,
+                                             std::function<void(const std::string&)> on_note) {
+  const auto folder = default_folder();
+  if (!folder) return std::nullopt;
+  // The number of threads changes the last bits on a CPU.
+  const std::string threads = device.is_cpu() ? fmt::format(", {} threads", at::get_num_threads()) : "";
+  return TextCache(*folder, fmt::format("{}; {} on {}{}", text_encoder_fingerprint(files), form, c10::DeviceTypeName(device.type(), true), threads),
+                   std::move(on_note));
+}
+
 fs::path TextCache::file_of(const std::string& text) const {
   return folder_ / fmt::format("{:016x}.safetensors", hash_of(encoder_ + '\n' + text));
 }
@@ -57,7 +69,7 @@ void TextCache::note(const std::string& text) const {
   noted_ = true;
 }
 
-std::optional<EncodedText> TextCache::find(const std::string& text, int64_t text_len, at::ScalarType dtype) const {
+std::optional<EncodedText> TextCache::find(const std::string& text, std::optional<int64_t> rows, at::ScalarType dtype) const {
   const fs::path file = file_of(text);
   std::error_code error;
   if (!fs::is_regular_file(file, error)) return std::nullopt;
@@ -70,11 +82,12 @@ std::optional<EncodedText> TextCache::find(const std::string& text, int64_t text
     };
     if (!says("format", kFormat) || !says("text", text) || !says("encoder", encoder_)) return std::nullopt;  // another text's
     const at::Tensor context = stored.tensor("context");
-    if (context.dim() != 2 || context.size(0) != text_len || context.scalar_type() != dtype || !says("crc", crc_of(context, about.at("tokens"), about.at("truncated"))))
+    if (context.dim() != 2 || context.scalar_type() != dtype || !says("crc", crc_of(context, about.at("tokens"), about.at("truncated"))))
       fail_file("its values are not those that were written");
     EncodedText encoded;
     encoded.context = context.clone();
     encoded.tokens = std::stoll(about.at("tokens"));
+    if (context.size(0) != rows.value_or(encoded.tokens)) fail_file("it has another number of rows than was written");
     encoded.truncated = about.at("truncated") == "true";
     fs::last_write_time(file, fs::file_time_type::clock::now(), error);
     return encoded;

@@ -21,14 +21,18 @@ class TextCache {
  public:
   static constexpr int64_t kMaxBytes = int64_t{256} << 20;
 
-  // `encoder`: everything besides the text that the encoding depends on. Made with the first entry.
+  // `encoder`: everything besides the text that the encoding depends on. The folder is made with the first entry.
   TextCache(std::filesystem::path folder, std::string encoder, std::function<void(const std::string&)> on_note, int64_t max_bytes = kMaxBytes);
 
   // texts/ in the user's cache folder: $XDG_CACHE_HOME/longtake or ~/.cache/longtake; nothing where there is no home.
   static std::optional<std::filesystem::path> default_folder();
 
-  // The encoding [text_len, dim] in `dtype`, in host memory.
-  std::optional<EncodedText> find(const std::string& text, int64_t text_len, at::ScalarType dtype) const;
+  // In the user's cache folder, of the model's text encoder on `device`; `form` says how texts are encoded. Nothing where there is no home.
+  static std::optional<TextCache> of_model(const ModelFiles& files, const std::string& form, const at::Device& device,
+                                           std::function<void(const std::string&)> on_note);
+
+  // The encoding [rows, dim] in `dtype`, in host memory; without `rows` it has a row for each token that counts.
+  std::optional<EncodedText> find(const std::string& text, std::optional<int64_t> rows, at::ScalarType dtype) const;
   void store(const std::string& text, const EncodedText& encoded);
 
  private:

@@ -46,6 +46,8 @@ class VideoModel {
 
   // Lets texts come from the user's cache folder, and go there, where the family's are kept there.
   virtual void cache_texts(OnNote /*on_note*/) {}
+  // Whether encode() would load no text encoder: each of the texts was encoded before or is in the cache.
+  virtual bool knows(const std::vector<std::string>& texts) = 0;
   // Encodes the texts that are new.
   virtual void encode(const std::vector<std::string>& texts) = 0;
   virtual bool truncated(const std::string& text) const = 0;  // whether an encoded text is longer than what the model reads of it

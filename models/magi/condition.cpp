@@ -61,6 +61,10 @@ at::Tensor Condition::operator()(const at::Tensor& timesteps, const at::Tensor& 
   return (c + text_rows_.index_select(0, null_text.to(text_rows_.device(), at::kLong))).to(dtype_);
 }
 
+void Condition::to(const at::Device& device) {
+  for (at::Tensor* t : {&in_.weight, &in_.bias, &out_.weight, &out_.bias, &frequencies_, &text_rows_}) *t = t->to(device);
+}
+
 int64_t Condition::weight_bytes() const {
   int64_t bytes = text_rows_.defined() ? static_cast<int64_t>(text_rows_.nbytes()) : 0;
   for (const Linear* layer : {&in_, &out_})

@@ -24,6 +24,7 @@ class Condition {
   // are not distilled. null_text [n], 0 or 1: which of two learned rows stands for the text; captions play no part.
   at::Tensor operator()(const at::Tensor& timesteps, const at::Tensor& step_sizes, const at::Tensor& null_text) const;
 
+  void to(const at::Device& device);
   int64_t weight_bytes() const;
 
  private:

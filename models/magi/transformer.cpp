@@ -92,6 +92,34 @@ Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool d
   head_.weight = source.take_float32("final_linear.linear.weight", {4 * c.out_channels, c.dim});
 }
 
+std::vector<at::Tensor*> Transformer::tensors_of(Layer& l) {
+  std::vector<at::Tensor*> tensors;
+  for (Linear* linear : {&l.ada, &l.q, &l.k, &l.v, &l.text_q, &l.text_kv, &l.out, &l.mlp_in, &l.mlp_out})
+    tensors.insert(tensors.end(), {&linear->weight, &linear->bias, &linear->scale, &linear->input_factors});
+  for (Norm* norm : {&l.norm, &l.q_norm, &l.k_norm, &l.text_q_norm, &l.text_k_norm, &l.attention_post, &l.mlp_norm, &l.mlp_post})
+    tensors.insert(tensors.end(), {&norm->gain, &norm->bias});
+  return tensors;
+}
+
+void Transformer::offload(const at::Device& device) {
+  LONGTAKE_CHECK(this->device().is_cpu() && !offloaded(), "expected weights on the CPU as they were loaded");
+  const auto move = [&](at::Tensor& t) {
+    if (t.defined()) t = t.to(device);
+  };
+  for (Linear* l : {&patch_, &text_in_, &head_}) move(l->weight), move(l->bias);
+  for (at::Tensor* t : {&null_caption_, &bands_, &final_norm_.gain, &final_norm_.bias}) move(*t);
+  condition_.to(device);
+  auto store = std::make_unique<DeviceBlockStore>(device);
+  for (Layer& layer : layers_) {
+    const std::vector<at::Tensor*> tensors = tensors_of(layer);
+    for (at::Tensor* t : tensors) move(*t);
+    store->add(tensors);
+  }
+  store->finish();
+  stream_ = std::make_unique<BlockStream>(*store, config_.layers);
+  store_ = std::move(store);
+}
+
 at::Tensor Transformer::patch_embed(const at::Tensor& latents) const {
   LONGTAKE_CHECK(latents.dim() == 4 && latents.size(0) == config_.latent_channels() && latents.size(2) % 2 == 0 &&
                      latents.size(3) % 2 == 0,
@@ -117,12 +145,14 @@ at::Tensor Transformer::split_heads(const at::Tensor& x) const { return x.view({
 
 std::pair<at::Tensor, at::Tensor> Transformer::text_kv(int64_t layer, const at::Tensor& text) const {
   const Layer& l = layers_.at(layer);
+  const BlockInUse in_use(stream_.get(), layer);
   const at::Tensor kv = l.text_kv(text).view({text.size(0), config_.kv_heads, 2 * config_.head_width});
   return {l.text_k_norm(kv.narrow(2, 0, config_.head_width), config_.eps).to(dtype_),
           kv.narrow(2, config_.head_width, config_.head_width)};
 }
 
 at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const {
+  const BlockInUse in_use(stream_.get(), layer);
   return layers_.at(layer).ada(at::silu(condition));
 }
 
@@ -134,9 +164,10 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
                               const std::vector<int64_t>& rows, const at::Tensor& rotations,
                               const SelfAttention& self_attention, const CrossAttention& cross_attention) const {
   const Layer& l = layers_.at(layer);
+  const BlockInUse in_use(stream_.get(), layer);
   const ModelConfig& c = config_;
   const int64_t n = x_in.size(0);
-  const at::Tensor gates = at::tanh(this->gates(layer, condition).to(at::kFloat)).to(dtype_).to(at::kFloat);
+  const at::Tensor gates = at::tanh(l.ada(at::silu(condition)).to(at::kFloat)).to(dtype_).to(at::kFloat);
   const FrameModulation m(gates.view({-1, 2, c.dim}), rows);
 
   const at::Tensor z = l.norm(x_in, c.eps).to(dtype_);

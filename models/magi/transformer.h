@@ -11,12 +11,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "models/magi/condition.h"
 #include "models/magi/config.h"
 #include "models/magi/quantised.h"
+#include "models/ops/block_stream.h"
 #include "models/weights/source.h"
 #include "quant/linear.h"
 
@@ -36,6 +38,12 @@ class Transformer {
   // bfloat16 as the working dtype.
   Transformer(WeightSource& source, const ModelConfig& config, bool distilled,
               QuantisedAs quantised_as = QuantisedAs::working_dtype);
+
+  // Behind the constructor, with weights on the CPU: everything but the layers goes to `device`, and each layer passes by there and then
+  // stays in host memory (block_stream.h). From now on `text_kv`, `gates` and `block` bring what they compute with; they are for one thread
+  // and the device's current stream.
+  void offload(const at::Device& device);
+  bool offloaded() const { return store_ != nullptr; }
 
   const ModelConfig& config() const { return config_; }
   bool distilled() const { return distilled_; }
@@ -75,7 +83,7 @@ class Transformer {
   // hidden [F*grid_h*grid_w, dim] -> velocity [C, F, 2*grid_h, 2*grid_w] float32.
   at::Tensor head(const at::Tensor& hidden, int64_t grid_h, int64_t grid_w) const;
 
-  int64_t weight_bytes() const;
+  int64_t weight_bytes() const;  // on the device or not
 
  private:
   // LayerNorm with gain and bias over the last dimension; float32.
@@ -93,6 +101,7 @@ class Transformer {
     Linear mlp_in, mlp_out;
   };
   Layer take_layer(WeightSource& source, int64_t index);
+  static std::vector<at::Tensor*> tensors_of(Layer& layer);
   // Without a bias; one that is quantised is counted.
   Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in);
   at::Tensor join(const Layer& layer, const at::Tensor& joined) const;
@@ -108,6 +117,9 @@ class Transformer {
   Condition condition_;
   std::vector<Layer> layers_;
   Norm final_norm_;
+  // Where layers are offloaded. Which of them are on the device is no state of a run: it changes nothing that is computed.
+  std::unique_ptr<DeviceBlockStore> store_;
+  std::unique_ptr<BlockStream> stream_;
 };
 
 }  // namespace longtake::magi

@@ -42,6 +42,15 @@ int64_t largest_tile(const MagiTiling& tiling, const Extent& clip) {
   return std::min(tiling.frames, clip.frames) * std::min(tiling.size, clip.height) * std::min(tiling.size, clip.width);
 }
 
+// The last convolution of the largest tile: tokens, pixels, the unfolded pixels and the result. Inputs of more channels x frames x rows than
+// this go to oneDNN, which needs next to nothing (LibTorch's use_mkldnn).
+constexpr int64_t kLargestUnfolded = 20480;
+int64_t unfolded_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, const Extent& clip, int64_t value_bytes) {
+  const int64_t frames = std::min(tiling.frames, clip.frames) * config.patch_length, rows = std::min(tiling.size, clip.height) * config.patch_size;
+  if (config.pixel_values() * frames * rows > kLargestUnfolded) return 0;
+  return largest_tile(tiling, clip) * value_bytes * ((2 + 27) * config.dim + config.channels * config.patch_pixels());
+}
+
 // The result and two rows of tiles, `values` float32 values for each latent.
 int64_t result_bytes(const MagiTiling& tiling, const Extent& clip, int64_t values) {
   const int64_t columns =
@@ -69,9 +78,10 @@ double magi_vae_encode_flops(const MagiVaeConfig& config, const MagiTiling& tili
 }
 
 int64_t magi_vae_decode_peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, int64_t height, int64_t width,
-                                   int64_t frames, int64_t value_bytes) {
+                                   int64_t frames, int64_t value_bytes, bool unfolds) {
   const Extent clip = extent_of(config, height, width, frames);
-  return transformer_bytes(config, largest_tile(tiling, clip), value_bytes, config.dim * value_bytes) +
+  const int64_t unfolded = unfolds ? unfolded_bytes(config, tiling, clip, value_bytes) : 0;
+  return std::max(transformer_bytes(config, largest_tile(tiling, clip), value_bytes, config.dim * value_bytes), unfolded) +
          result_bytes(tiling, clip, config.channels * config.patch_pixels());
 }
 

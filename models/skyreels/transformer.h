@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "models/ops/block_stream.h"
 #include "models/ops/norm.h"
-#include "models/skyreels/block_stream.h"
 #include "models/skyreels/time_embedding.h"
 #include "models/weights/source.h"
 #include "quant/linear.h"
@@ -81,23 +81,8 @@ class Transformer {
   bool offloaded() const { return store_ != nullptr; }
 
   // The layer's weights are in use while it lives; nothing to do where they are not offloaded.
-  class InUse {
-   public:
-    InUse(const Transformer& transformer, int64_t layer) : stream_(transformer.stream_.get()), layer_(layer) {
-      if (stream_) stream_->enter(layer_);
-    }
-    ~InUse() {
-      try {
-        if (stream_) stream_->leave(layer_);
-      } catch (...) {  // a device that fails here says so again in the next call
-      }
-    }
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-
-   private:
-    BlockStream* stream_;
-    int64_t layer_;
+  struct InUse : BlockInUse {
+    InUse(const Transformer& transformer, int64_t layer) : BlockInUse(transformer.stream_.get(), layer) {}
   };
 
   const TransformerConfig& config() const { return config_; }

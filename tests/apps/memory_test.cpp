@@ -6,6 +6,7 @@
 
 #include "tests/apps/program.h"
 #include "tests/catch.h"
+#include "tests/models/magi_folder.h"
 #include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
@@ -21,6 +22,36 @@ nlohmann::json done_event(const std::filesystem::path& log) {
   return last;
 }
 
+// `bench generate` with these arguments: the larger of denoising and decoding takes what was predicted, above what the process holds
+// anyway, to 15 %. A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
+void check_prediction(std::vector<std::string> arguments) {
+  INFO(fmt::format("{}", fmt::join(arguments, " ")));
+  arguments.insert(arguments.begin(), {"bench", "generate"});
+  arguments.insert(arguments.end(), {"--device", "cpu", "--json"});
+  const ProgramResult result = run_longtake(arguments);
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  const auto report = nlohmann::json::parse(result.out);
+  if (report.at("denoise_peak_bytes").is_null()) LONGTAKE_SKIP("this system does not tell a process's peak memory");
+  const double base = report.at("base_bytes");
+  const auto most = [&](const std::string& what) { return std::max(report.at("denoise_" + what), report.at("decode_" + what)).get<double>(); };
+  CHECK(most("predicted_bytes") - base == Approx(most("peak_bytes") - base).epsilon(0.15));
+}
+
+// A recipe of sizes alone, large enough that what libraries hold for themselves does not decide.
+void write_magi_recipe(const std::filesystem::path& folder, const std::string& model, const std::string& special_tokens, int frames) {
+  std::filesystem::create_directories(folder);
+  test::write_file(folder / "recipe.yaml",
+                   fmt::format("description: small\n"
+                               "layouts: {{x: {{transformer: t, vae: v, text_encoder: e, tokenizer: k{}}}}}\n"
+                               "architecture: {{family: magi-1, dim: 512, ffn: 2048, heads: 8, kv_heads: 4, layers: 4, latent_channels: 16, text_dim: 64, "
+                               "text_len: 100, {}}}\n"
+                               "defaults: {{policy: none, video: {{size: 320x320, frames: {}, fps: 24}}, sampling: {{steps: 4, chunk: 3, in_flight: 4{}}}, "
+                               "run: {{dtype: fp32}}}}\n",
+                               special_tokens == "none" ? "" : ", special_tokens: s", model, frames,
+                               special_tokens == "none" ? ", special_tokens: none" : ""));
+}
+
 }  // namespace
 
 TEST_CASE("a run takes what was predicted, above what the process holds anyway, to 15 %") {
@@ -34,18 +65,67 @@ TEST_CASE("a run takes what was predicted, above what the process holds anyway, 
       {"--policy", "causal", "--size", "320x256", "--frames", "49", "--window", "33", "--overlap", "17"}};
   for (const auto& more : runs) {
     INFO(fmt::format("{}", fmt::join(more, " ")));
-    std::vector<std::string> arguments = {"bench", "generate", "-m", "demo", "--device", "cpu", "--steps", "3", "--chunk", "3", "--set", "sampling.ar_step=1", "--json"};
+    std::vector<std::string> arguments = {"-m", "demo", "--steps", "3", "--chunk", "3", "--set", "sampling.ar_step=1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    const ProgramResult result = run_longtake(arguments);
+    check_prediction(arguments);
+  }
+}
+
+TEST_CASE("a MAGI-1 run takes what was predicted to 15 %, with either VAE") {
+  const TemporaryFolder folder;
+  const std::string own = "gated_mlp: false, vae_dim: 768, vae_depth: 2, vae_heads: 12, ";
+  write_magi_recipe(folder / "distilled", own + "distilled: true", "s", 36);
+  write_magi_recipe(folder / "base", own + "guided_until: 0.3", "s", 24);
+  write_magi_recipe(folder / "wan", "gated_mlp: true, vae_stages: [16, 32, 64, 64], vae_blocks: 2, umt5: true, distilled: true", "none", 33);
+  for (const auto& [model, more] : std::vector<std::pair<const char*, std::vector<std::string>>>{
+           {"distilled", {}}, {"distilled", {"--dtype", "bf16", "--size", "384x384"}}, {"base", {"--key-chunks", "all"}}, {"wan", {}}}) {
+    std::vector<std::string> arguments = {"--model-config", folder / model, "--random-weights"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    check_prediction(arguments);
+  }
+}
+
+TEST_CASE("MAGI-1: generate says what each stage took beside what was predicted, and a kept caption needs no text encoder") {
+  const TemporaryFolder folder;
+  const test::MagiFolder model(/*distilled=*/true);
+  const std::vector<std::string> arguments = {"generate", "-m", model.path(), "-p", "a red circle over grass", "-o", folder / "x.mp4", "--seed", "1", "--dtype",
+                                              "fp32", "--device", "cpu", "--json-log", folder / "log"};
+  for (const bool cached : {false, true}) {
+    const ProgramResult result = run_longtake(arguments, {std::nullopt, folder / "cache"});
     INFO(result.err);
     REQUIRE(result.status == 0);
-    const auto report = nlohmann::json::parse(result.out);
-    if (report.at("denoise_peak_bytes").is_null()) LONGTAKE_SKIP("this system does not tell a process's peak memory");
-    const double base = report.at("base_bytes");
-    // A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
-    const auto most = [&](const std::string& what) { return std::max(report.at("denoise_" + what), report.at("decode_" + what)).get<double>(); };
-    CHECK(most("predicted_bytes") - base == Approx(most("peak_bytes") - base).epsilon(0.15));
+    CHECK_THAT(result.out, ContainsSubstring("were predicted)"));
+    const auto memory = done_event(folder / "log").at("memory");
+    INFO(memory.dump(1));
+    CHECK((memory.at("text encoding").at("predicted_bytes") == 0) == cached);
+    for (const char* stage : {"denoising", "decoding"}) CHECK(memory.at(stage).at("predicted_bytes") > 0);
+    CHECK(memory.contains("loading"));
   }
+}
+
+TEST_CASE("MAGI-1: a run that does not fit ends before anything is loaded") {
+  const TemporaryFolder folder;
+  const test::MagiFolder model(/*distilled=*/true);
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", "-m", model.path(), "-p", "x", "-o", folder / "x.mp4", "--seed", "1", "--dtype", "fp32", "--device", "cpu"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_longtake(arguments);
+  };
+  const ProgramResult refused = generate({"--memory-budget", "150MB", "--size", "640x640"});
+  INFO(refused.err);
+  CHECK(refused.status == 4);
+  CHECK_THAT(refused.err, ContainsSubstring("is expected to need") && ContainsSubstring("left of --memory-budget") && !ContainsSubstring("--window"));
+  CHECK(folder.names().empty());
+  CHECK(generate({"--memory-budget", "1TB"}).status == 0);
+  const ProgramResult planned = generate({"--dry-run", "--memory-budget", "150MB", "--size", "640x640"});
+  CHECK(planned.status == 0);
+  CHECK_THAT(planned.out, ContainsSubstring("peak memory:") && ContainsSubstring("is expected to need"));
+  const ProgramResult offloaded = generate({"--offload"});
+  CHECK(offloaded.status == 2);
+  CHECK_THAT(offloaded.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
+  const ProgramResult published = run_longtake({"generate", "-m", "magi-1-24b-distill", "--dry-run", "--offload", "--device", "cuda"});
+  CHECK(published.status == 0);
+  CHECK_THAT(published.out, ContainsSubstring("of page-locked host memory"));
 }
 
 TEST_CASE("generate writes what each stage took beside what was predicted; decoding beside denoising is part of it") {

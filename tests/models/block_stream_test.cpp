@@ -1,5 +1,5 @@
 // Weights that stay in host memory: when they are fetched, and that nothing of a result depends on it.
-#include "models/skyreels/block_stream.h"
+#include "models/ops/block_stream.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>

@@ -33,6 +33,10 @@ TEST_CASE("options that mean nothing to a model are refused with the reason") {
   CHECK(told("magi-1-4.5b", "sampling.guidance=5") == "");
   CHECK(told("magi-1-4.5b-distill", "sampling.key_chunks=all") == "");
   CHECK(told("demo", "sampling.shift=5") == "");
+  for (const char* both : {"run.text_cache=off", "run.memory_budget=20GB", "run.offload=true"}) {
+    CHECK(told("magi-1-24b", both) == "");
+    CHECK(told("demo", both) == "");
+  }
 }
 
 TEST_CASE("every reason belongs to an option, and each family has some of its own") {

@@ -268,8 +268,11 @@ TEST_CASE("MAGI-1: the work of the published runs") {
   CHECK(work("magi-1-4.5b-distill", {"video.frames=240", "sampling.key_chunks=all"}).flops * 1e-15 == Approx(307.8 - 16 * 0.1605).epsilon(0.01));
   CHECK(work("magi-1-4.5b-distill", {}).rows == 64 / 4 * (4 + 4 - 1));
   const ResolvedModel model{find_recipe("magi-1-4.5b", default_search()), {}, ""};
-  const std::string report = magi_plan_report(request_of(model), model.recipe, 2);
-  CHECK_THAT(report, ContainsSubstring("96 frames of 720x720") && ContainsSubstring("4 chunks of 6") && ContainsSubstring("3 forwards a step"));
+  MemoryPlan memory;
+  memory.denoise.kv = 7e9;
+  const std::string report = magi_plan_report(request_of(model), model.recipe, memory);
+  CHECK_THAT(report, ContainsSubstring("96 frames of 720x720") && ContainsSubstring("4 chunks of 6") && ContainsSubstring("3 forwards a step") &&
+                         ContainsSubstring("keys and values of 4 chunks") && ContainsSubstring("peak memory: 7.0 GB while denoising"));
 }
 
 TEST_CASE("MAGI-1: a run computes what its plan says") {

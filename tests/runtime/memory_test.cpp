@@ -59,7 +59,7 @@ TEST_CASE("every remedy lowers the peak it names") {
   const GenerateOptions o = large_options({causal, one_by_one});
   const PlanInput input = planned(o);
   const double peak = plan_memory(input).peak(), room = 12e9;
-  const auto remedies = memory_remedies(o, input, room);
+  const auto remedies = memory_remedies(o, memory_outlook(o, input, room), room);
   REQUIRE(remedies.size() >= 4);
   for (const MemoryRemedy& remedy : remedies) {
     INFO(remedy.flags);
@@ -82,10 +82,10 @@ TEST_CASE("every remedy lowers the peak it names") {
 TEST_CASE("a run that does not fit is refused with what it needs, what there is and what would help") {
   const GenerateOptions o = large_options({{"policy", "causal"}});
   const PlanInput input = planned(o);
-  CHECK_NOTHROW(check_memory(o, input, {1e12, "free"}));
+  CHECK_NOTHROW(check_memory(o, plan_memory(input), memory_outlook(o, input, 1e12), {1e12, "free"}));
   for (const double room : {24e9, 12e9, 3e9}) {
     try {
-      check_memory(o, input, {room, "free on cuda:0"});
+      check_memory(o, plan_memory(input), memory_outlook(o, input, room), {room, "free on cuda:0"});
       FAIL("expected an error");
     } catch (const Error& error) {
       CHECK(error.code() == ExitCode::no_memory);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "tests/catch.h"
+#include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
@@ -135,6 +136,25 @@ TEST_CASE("how frames are decoded may change where no latents depend on them") {
   OptionSet single = some_options();
   single.set({"video.frames", "17", "test"}, SourceLevel::flag);
   CHECK(going_on(record_of(single), "run.decode_latents", "1").empty());
+}
+
+TEST_CASE("a text encoder is told by its shards, in whichever form they are") {
+  for (const std::string extension : {".safetensors", ".bin"}) {
+    const TemporaryFolder folder;
+    ModelFiles files;
+    files.text_encoder = folder.path() / "encoder", files.tokenizer = folder.path() / "spiece.model";
+    std::filesystem::create_directories(files.text_encoder);
+    write_bytes(files.tokenizer, "tokens");
+    write_bytes(files.text_encoder / ("pytorch_model-1" + extension), "weights");
+    const std::string before = text_encoder_fingerprint(files);
+    CHECK(text_encoder_fingerprint(files) == before);
+    write_bytes(files.text_encoder / ("pytorch_model-1" + extension), "Weights");
+    CHECK(text_encoder_fingerprint(files) != before);
+    // Beside safetensors, pickles play no part.
+    const std::string now = text_encoder_fingerprint(files);
+    write_bytes(files.text_encoder / "other.bin", "weights");
+    CHECK((text_encoder_fingerprint(files) == now) == (extension == ".safetensors"));
+  }
 }
 
 TEST_CASE("another version or model is refused, another machine is mentioned") {

@@ -53,6 +53,24 @@ TEST_CASE("a text is found with the same bits, by its own encoder alone") {
   CHECK(notes.all.empty());
 }
 
+TEST_CASE("encodings of as many rows as tokens are found without their number, others are not") {
+  const TemporaryFolder folder;
+  Notes notes;
+  TextCache cache(folder.path(), "encoder", notes.take());
+  const EncodedText caption{at::randn({5, 6}), 5, false};
+  cache.store("a boat", caption);
+  cache.store("padded", encoding(5));  // 3 tokens
+  const auto found = cache.find("a boat", {}, at::kFloat);
+  REQUIRE(found);
+  CHECK(at::equal(found->context, caption.context));
+  CHECK((found->tokens == 5 && !found->truncated));
+  CHECK(cache.find("a boat", 5, at::kFloat));
+  CHECK(notes.all.empty());
+  CHECK_FALSE(cache.find("a boat", 4, at::kFloat));
+  CHECK_FALSE(cache.find("padded", {}, at::kFloat));
+  CHECK(notes.all.size() == 1);
+}
+
 TEST_CASE("an entry with any byte changed gives its own bits or none") {
   const TemporaryFolder folder;
   TextCache(folder.path(), "encoder", nullptr).store("a boat", encoding(4, at::kBFloat16));

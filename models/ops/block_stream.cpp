@@ -1,4 +1,4 @@
-#include "models/skyreels/block_stream.h"
+#include "models/ops/block_stream.h"
 
 #include <ATen/ops/empty.h>
 #include <c10/core/StreamGuard.h>
@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace longtake::skyreels {
+namespace longtake {
 namespace {
 
 constexpr int64_t kAlignment = 256;  // of a tensor within its block: what the products' kernels like, and any dtype's
@@ -120,4 +120,4 @@ int64_t DeviceBlockStore::host_bytes() const {
   return sum;
 }
 
-}  // namespace longtake::skyreels
+}  // namespace longtake

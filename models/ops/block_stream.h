@@ -13,7 +13,7 @@
 #include <optional>
 #include <vector>
 
-namespace longtake::skyreels {
+namespace longtake {
 
 inline constexpr int64_t kBlocksOnDevice = 2;
 
@@ -48,6 +48,26 @@ class BlockStream {
   int64_t held_[kBlocksOnDevice];  // by place; -1 for none
 };
 
+// A block's weights are in use while it lives; nothing happens where there is no stream.
+class BlockInUse {
+ public:
+  BlockInUse(BlockStream* stream, int64_t block) : stream_(stream), block_(block) {
+    if (stream_) stream_->enter(block_);
+  }
+  ~BlockInUse() {
+    try {
+      if (stream_) stream_->leave(block_);
+    } catch (...) {  // a device that fails here says so again in the next call
+    }
+  }
+  BlockInUse(const BlockInUse&) = delete;
+  BlockInUse& operator=(const BlockInUse&) = delete;
+
+ private:
+  BlockStream* stream_;
+  int64_t block_;
+};
+
 // The store that copies. Everything of a block lies in one piece on both sides, so that one copy brings it.
 class DeviceBlockStore final : public BlockStore {
  public:
@@ -80,4 +100,4 @@ class DeviceBlockStore final : public BlockStore {
   std::optional<c10::Event> copied_[kBlocksOnDevice], released_[kBlocksOnDevice];
 };
 
-}  // namespace longtake::skyreels
+}  // namespace longtake
