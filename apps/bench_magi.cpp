@@ -60,7 +60,7 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   {
     const Stopwatch watch(result.setup_seconds);
     engine.emplace(model, target, as, random ? std::optional(request.seed) : std::nullopt);
-    engine->encode({request.prompt});
+    engine->encode(request.prompts);
     engine->load();
     synchronize(target.device);
   }

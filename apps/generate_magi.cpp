@@ -13,6 +13,7 @@
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "base/utf8.h"
 #include "runtime/families.h"
 #include "runtime/magi_engine.h"
 #include "runtime/magi_recipe.h"
@@ -49,10 +50,11 @@ class MagiVideo {
     MagiEngine engine(model_, target_, quantised_as(model_.recipe, target_, o_.precision));
     inputs.show(sink_);
     progress_.stage("encoding the prompt");
-    engine.encode({request_.prompt});
-    if (engine.caption(request_.prompt).truncated)
-      progress_.note(fmt::format("the prompt is longer than the {} tokens this model reads: the rest has no effect",
-                                 request_.config.model.caption_length));
+    engine.encode(request_.prompts);
+    for (const std::string& prompt : request_.prompts)
+      if (engine.caption(prompt).truncated)
+        progress_.note(fmt::format("the prompt '{}' is longer than the {} tokens this model reads: the rest has no effect",
+                                   printable(prompt.substr(0, 60)), request_.config.model.caption_length));
     progress_.stage("loading the model");
     engine.load();
     try {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "runtime/magi_policies.h"
+#include "runtime/magi_prompts.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_texts.h"
 #include "runtime/stopwatch.h"
@@ -25,10 +26,10 @@ class MagiRun {
       : request_(request), hooks_(hooks), codec_(codec), device_(device), settings_(request.settings()),
         queue_(request.decode_ahead ? kDecodeQueue : 0) {}
 
-  RunStats denoise(const magi::Transformer& transformer, const at::Tensor& caption, const magi::SpecialTokens& tokens) {
+  RunStats denoise(const magi::Transformer& transformer, const std::vector<at::Tensor>& captions, const magi::SpecialTokens& tokens) {
     const magi::RunConfig& run = request_.config.run;
     const int64_t patch = codec_.patch();
-    const magi::VideoTexts texts(transformer, {caption}, {}, tokens, request_.special_tokens, settings_.size);
+    const magi::VideoTexts texts(transformer, captions, request_.prompt_of, tokens, request_.special_tokens, settings_.size);
     const magi::MagiBackbone backbone(transformer, texts.branches(), texts.none(),
                                       magi::video_geometry(settings_.size, run.height / patch, run.width / patch));
     const std::unique_ptr<CachePolicy> policy = make_latent_policy(request_.policy);
@@ -129,7 +130,7 @@ int MagiRequest::frames() const {
 
 MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, std::string* note) {
   MagiRequest request;
-  request.prompt = o.prompt;
+  request.prompts = {o.prompt};
   request.seed = o.seed.value_or(0);
   request.config = magi_config(recipe, o, note);
   request.special_tokens = magi_text_settings(o.special_tokens);
@@ -137,6 +138,7 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
     fail_usage("{} has no special rows; leave out --special-tokens", recipe.name);
   if (o.parity == "skyreels-ref") fail_usage("--parity skyreels-ref repeats SkyReels-V2's program; for MAGI-1 there is motioncache-ref");
   request.policy = choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent);
+  choose_prompts(recipe, o, request, note);
   request.settings();  // refuses a policy that the model cannot run
   return request;
 }
@@ -172,7 +174,9 @@ void MagiEngine::load() {
 
 RunStats MagiEngine::run(const MagiRequest& request, const MagiHooks& hooks) {
   load();
-  return MagiRun(request, hooks, *codec_, target_.device).denoise(*transformer_, caption(request.prompt).rows, *special_tokens_);
+  std::vector<at::Tensor> captions;
+  for (const std::string& prompt : request.prompts) captions.push_back(caption(prompt).rows);
+  return MagiRun(request, hooks, *codec_, target_.device).denoise(*transformer_, captions, *special_tokens_);
 }
 
 }  // namespace longtake

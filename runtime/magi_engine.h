@@ -19,7 +19,8 @@ namespace longtake {
 
 // One run, resolved.
 struct MagiRequest {
-  std::string prompt;
+  std::vector<std::string> prompts;  // one, or those that `prompt_of` counts
+  std::vector<int> prompt_of;        // which of them each chunk follows, but for those that are given whole; empty: all the first
   uint64_t seed = 0;
   magi::Config config;               // magi_recipe.h
   magi::TextSettings special_tokens;
@@ -61,7 +62,7 @@ class MagiEngine {
 
   void load();
 
-  // Its prompt must have been encoded.
+  // Its prompts must have been encoded.
   RunStats run(const MagiRequest& request, const MagiHooks& hooks);
 
   const ModelTarget& target() const { return target_; }

@@ -9,6 +9,7 @@
 #include "models/magi/config.h"
 #include "models/magi/text_rows.h"
 #include "models/magi_vae/config.h"
+#include "runtime/magi_schedule.h"
 #include "runtime/options.h"
 #include "runtime/recipe.h"
 
@@ -35,6 +36,9 @@ MagiVaeConfig magi_vae_config(const Recipe& recipe);
 // a chunk more; here the video is as long as asked for.
 // Errors: usage, in the options' words; bad_file as magi_sizes.
 magi::Config magi_config(const Recipe& recipe, const GenerateOptions& options, std::string* note = nullptr);
+
+// Chunks and given frames of that run.
+magi::VideoSize magi_video_size(const Recipe& recipe, const GenerateOptions& options, const magi::Config& config);
 
 // "high_quality,duration" or "none".
 magi::TextSettings magi_text_settings(const std::string& special_tokens);

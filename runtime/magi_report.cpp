@@ -9,6 +9,7 @@
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_step.h"
 #include "runtime/progress.h"
+#include "runtime/report.h"
 
 namespace longtake {
 namespace {
@@ -45,6 +46,7 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, i
   const MagiWork work = magi_work(request, m.caption_length);
   std::string out = fmt::format("video: {} frames of {}x{} (height x width), {} latent frames ({} of them given) in {} chunks of {}\n",
                                 request.frames(), run.height, run.width, s.size.frames(), s.size.prefix_frames, s.size.chunks, run.chunk_frames);
+  if (request.prompts.size() > 1) out += fmt::format("prompts: {}\n", prompts_by_chunk(request.prompts, request.prompt_of, s.size.first + 1));
   out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}\n", work.rows, run.window, run.branches,
                      run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops));
   const double bytes = static_cast<double>(value_bytes);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "models/magi/backbone.h"
@@ -28,8 +27,8 @@ class VideoTexts {
 
  private:
   bool distilled_;
-  std::map<std::pair<int, int>, TextKv> texts_;  // by prompt and the first chunk with these rows, from size.first on
-  std::vector<const TextKv*> of_chunk_;          // of each chunk of the video
+  std::map<int, TextKv> texts_;          // by the first chunk with these rows, from size.first on
+  std::vector<const TextKv*> of_chunk_;  // of each chunk of the video
   TextKv none_;
 };
 

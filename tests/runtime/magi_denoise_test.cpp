@@ -203,6 +203,25 @@ TEST_CASE("MAGI-1: only keys that somebody still attends to are held") {
   CHECK(video.run("none").stats.kv_bytes == stats.kv_full_bytes);
 }
 
+TEST_CASE("MAGI-1: one text under several prompts is one prompt, and another one changes nothing before it") {
+  for (const bool distilled : {false, true}) {
+    TinyVideo video(distilled);
+    const at::Tensor one = video.run("none").latents;
+    const at::Tensor text = video.captions[0], other = video.captions[1];
+    video.captions = {text, text.clone(), text.clone()};
+    video.prompt_of = {0, 1, 1, 2, 2};
+    CHECK(at::equal(video.run("none").latents, one));
+    // Chunk 3 is in flight together with those before it.
+    video.captions = {text, other};
+    video.prompt_of = {0, 0, 0, 1, 1};
+    const at::Tensor changed = video.run("none").latents;
+    CHECK(at::equal(changed.narrow(1, 0, 6), one.narrow(1, 0, 6)));
+    for (const int chunk : {3, 4}) CHECK(largest(changed.narrow(1, 2 * chunk, 2) - one.narrow(1, 2 * chunk, 2)) > 1e-3);
+    video.prompt_of = {0, 0, 0};
+    CHECK_THROWS_AS(video.run("none"), Error);
+  }
+}
+
 TEST_CASE("MAGI-1: given frames come back as they were given") {
   for (const int given : {1, 2, 5}) {
     TinyVideo video(true, 3);
