@@ -51,7 +51,7 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   const ModelTarget target = model_target(o);
   const magi::QuantisedAs as = quantised_as(model.recipe, target, o.precision);
   const magi::VideoSettings settings = request.settings();
-  result.policy = fmt::format("policy {}, keys {}", o.policy, o.key_chunks);
+  result.policy = fmt::format("{}, keys {}", o.plan.empty() ? "policy " + o.policy : "plan " + o.plan, o.key_chunks);
   result.frames = request.frames(), result.in_flight = o.in_flight, result.branches = request.config.run.branches;
   result.rows_planned = static_cast<int>(magi::rows(settings.schedule, settings.size).size());
   rows.check(result.rows_planned);

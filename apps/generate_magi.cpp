@@ -13,7 +13,10 @@
 #include "apps/run_progress.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
+#include "base/pending_file.h"
 #include "base/utf8.h"
+#include "cache/plan_replay.h"
+#include "cache/plan_text.h"
 #include "runtime/families.h"
 #include "runtime/magi_engine.h"
 #include "runtime/magi_recipe.h"
@@ -42,7 +45,10 @@ class MagiVideo {
  public:
   MagiVideo(const OptionSet& options, const ResolvedModel& model, const MagiRequest& request, const ModelTarget& target, Progress& progress)
       : o_(options.values()), model_(model), request_(request), target_(target), progress_(progress), log_(o_.json_log),
-        sink_(o_, settings_of(options)) {
+        sink_(o_, settings_of(options)),
+        recorder_(AttentionScheme::causal, fmt::format("policy {}, model {}", o_.plan.empty() ? o_.policy : o_.plan, model.recipe.name),
+                  request.settings().schedule.clean_pass) {
+    if (!o_.record_plan.empty()) check_writable(o_.record_plan);
     log_.event({{"event", "start"}, {"version", kVersion}, {"options", settings_of(options)}});
   }
 
@@ -61,6 +67,7 @@ class MagiVideo {
       const RunStats stats = engine.run(request_, hooks());
       progress_.stage("writing the file");
       sink_.finish();
+      if (!o_.record_plan.empty()) write_plan(o_.record_plan, recorder_.plan());
       report(stats);
     } catch (const Error& error) {
       if (error.code() != ExitCode::interrupted || sink_.frame_count() == 0) throw;
@@ -84,7 +91,10 @@ class MagiVideo {
     progress_.stage(fmt::format("denoising {} chunks in {} rows", settings.size.chunks - settings.size.first, rows));
     progress_.rows_begin(rows);
     MagiHooks hooks;
-    hooks.denoise.on_decision = [this](const DecisionRecord& d) { tokens_ += d.tokens, recomputed_ += d.recomputed; };
+    hooks.denoise.on_decision = [this](const DecisionRecord& d) {
+      tokens_ += d.tokens, recomputed_ += d.recomputed;
+      if (!o_.record_plan.empty()) recorder_.add({d.window, d.chunk, d.step, o_.steps, d.frames, d.plane}, d.branch, d.update, d.decision);
+    };
     hooks.denoise.on_row_end = [this](const RowEnd& end) {
       const double computed = tokens_ == 0 ? 1 : static_cast<double>(recomputed_) / static_cast<double>(tokens_);
       progress_.row_done(fmt::format("row {}/{}", end.row + 1, end.rows), 1 - computed);
@@ -111,6 +121,7 @@ class MagiVideo {
   Progress& progress_;
   JsonLog log_;
   VideoSink sink_;
+  PlanRecorder recorder_;
   int64_t tokens_ = 0, recomputed_ = 0;  // of all decisions so far
 };
 
@@ -121,6 +132,7 @@ void generate_magi(OptionSet options, const ResolvedModel& model, bool extends) 
   check_extends(o, extends);
   validate_run(o);
   check_length(options);
+  check_one_decider(options);
   const RunInputs inputs = read_inputs(options, magi_context(model.recipe));
   draw_seed(options);
   std::string note;

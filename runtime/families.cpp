@@ -28,7 +28,6 @@ const Reasons& not_in_skyreels() {
 const Reasons& not_in_magi() {
   static const Reasons reasons = {
       {"negative", "guidance there steers away from a learned caption that stands for no text"},
-      {"plan", "plans are of SkyReels-V2's windows"},
       {"conditioning.end_image", "it has no way to lead to a picture"},
       {"sampling.shift", "its noise levels are those of its training"},
       {"sampling.window", "its window is counted in chunks: sampling.in_flight and sampling.key_chunks"},
@@ -41,7 +40,6 @@ const Reasons& not_in_magi() {
       {"run.text_cache", "its captions are encoded anew in each run so far"},
       {"run.offload", "its blocks stay on the device so far"},
       {"run.memory_budget", "its memory is not planned yet"},
-      {"run.record_plan", "plans are of SkyReels-V2's windows"},
       {"run.resume", "its runs cannot be taken up again yet"},
       {"run.overwrite_run", "its runs keep no run folder yet"},
       {"run.keep_run", "its runs keep no run folder yet"},

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "cache/plan_text.h"
 #include "runtime/magi_policies.h"
 #include "runtime/magi_prompts.h"
 #include "runtime/magi_recipe.h"
@@ -137,7 +138,11 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   if (o.special_tokens != "none" && !has_special_rows(recipe))
     fail_usage("{} has no special rows; leave out --special-tokens", recipe.name);
   if (o.parity == "skyreels-ref") fail_usage("--parity skyreels-ref repeats SkyReels-V2's program; for MAGI-1 there is motioncache-ref");
-  request.policy = choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent);
+  request.policy = o.plan.empty() ? choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent) : choose_plan(read_plan(o.plan));
+  request.policy.parity = o.parity != "none";
+  const magi::VideoSize size = magi_video_size(recipe, o, request.config);
+  if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings))
+    magi::check_plan(*replay->plan, magi::plan_geometry(size, (o.size.height / 16) * (o.size.width / 16), o.steps), o.plan);
   choose_prompts(recipe, o, request, note);
   request.settings();  // refuses a policy that the model cannot run
   return request;

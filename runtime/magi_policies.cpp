@@ -9,6 +9,7 @@ bool with_extras(const PolicyChoice& choice) {
   return std::visit(
       [&](const auto& s) {
         if constexpr (requires { s.extras; }) return s.extras;
+        if constexpr (requires { s.plan; }) return s.plan->extras;
         return choice.name == "none";
       },
       choice.settings);
@@ -29,6 +30,18 @@ void set_up(VideoSettings& settings, const PolicyChoice& choice) {
   settings.quirks.moved_prefix = true;
   settings.quirks.displacement = settings.quirks.first_chunks_keys = settings.quirks.diluted_copies =
       settings.quirks.noisy_motion = choice.residuals() > 0;
+}
+
+PlanGeometry plan_geometry(const VideoSize& size, int64_t plane, int steps) {
+  const std::vector<int64_t> frames(static_cast<size_t>(size.chunks), size.chunk_frames);
+  return {.plane = plane, .steps = steps, .branches = 1, .windows = {{.frames = frames, .prefix = size.first}}};
+}
+
+void check_plan(const Plan& plan, const PlanGeometry& run, const std::string& name) {
+  if (plan.attention == AttentionScheme::window)
+    fail_usage("{} has full attention over a window, which MAGI-1 has not: its chunks see those before them; let 'attention' be causal, or "
+               "leave it out", name);
+  longtake::check_plan(plan, run, name);
 }
 
 }  // namespace longtake::magi

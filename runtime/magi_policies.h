@@ -1,4 +1,4 @@
-// What a policy asks of the loop of a MAGI-1 run beside its decisions.
+// What a policy asks of the loop of a MAGI-1 run beside its decisions, and the plans that the loop can follow.
 #pragma once
 
 #include "runtime/magi_denoise.h"
@@ -11,5 +11,12 @@ namespace longtake::magi {
 // steps do likewise, unless they are told `base=none`. Parity brings the reference's quirks. Errors: usage for a policy
 // that decides per token on a base model, of whose branches only one stores keys.
 void set_up(VideoSettings& settings, const PolicyChoice& choice);
+
+// What a plan for such a run must fit: one window of the video's chunks, those that are given whole its prefix; what is decided for a chunk
+// holds for all branches of guidance.
+PlanGeometry plan_geometry(const VideoSize& size, int64_t plane, int steps);
+
+// Throws (usage) where the run cannot follow the plan; `name` is its file.
+void check_plan(const Plan& plan, const PlanGeometry& run, const std::string& name);
 
 }  // namespace longtake::magi

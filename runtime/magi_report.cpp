@@ -49,6 +49,8 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, i
   if (request.prompts.size() > 1) out += fmt::format("prompts: {}\n", prompts_by_chunk(request.prompts, request.prompt_of, s.size.first + 1));
   out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}\n", work.rows, run.window, run.branches,
                      run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops));
+  out += fmt::format("decisions by step (F full, R reused, P predicted, T per token, ? when the time comes): {}\n",
+                     make_latent_policy(request.policy)->preview(run.steps));
   const double bytes = static_cast<double>(value_bytes);
   const double weights = static_cast<double>(a.transformer_parameters) * bytes, text = static_cast<double>(a.text_parameters) * 4;
   const double vae = static_cast<double>(a.vae_parameters) * bytes;

@@ -188,7 +188,8 @@ std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::
 }
 
 std::unique_ptr<CachePolicy> make_latent_policy(const PolicyChoice& choice) {
-  LONGTAKE_CHECK(choice.residuals() == 0 || measures_latents(choice), "expected a policy that measures latents, found {}", choice.name);
+  LONGTAKE_CHECK(choice.residuals() == 0 || measures_latents(choice) || std::holds_alternative<PlanSettings>(choice.settings),
+                 "expected a policy that measures latents, or a plan, found {}", choice.name);
   return make_policy(choice, {}, {}, 1);
 }
 

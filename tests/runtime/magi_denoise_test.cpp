@@ -15,71 +15,16 @@
 
 #include "base/error.h"
 #include "models/ops/patches.h"
-#include "runtime/magi_policies.h"
-#include "runtime/magi_texts.h"
 #include "tests/catch.h"
-#include "tests/models/magi_tiny.h"
 #include "tests/refused.h"
+#include "tests/runtime/magi_tiny_video.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
+using test::Output;
+using test::TinyVideo;
 
 namespace {
-
-struct Output {
-  at::Tensor latents;
-  RunStats stats;
-  std::vector<DecisionRecord> decisions;
-};
-
-// 8 steps, 4 chunks of 2 latent frames in flight, on latents of 6x4.
-struct TinyVideo {
-  std::unique_ptr<magi::Transformer> transformer;
-  magi::Config config;
-  std::vector<at::Tensor> captions{at::randn({7, 12}), at::randn({7, 12})};
-  std::vector<int> prompt_of;
-  at::Tensor prefix;
-  bool parity = false;
-  DenoiseHooks hooks;
-
-  explicit TinyVideo(bool distilled, int chunks = 5, at::ScalarType dtype = at::kFloat)
-      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled, dtype)) {
-    config.model = test::tiny_magi_config();
-    config.engine.distilled = distilled;
-    config.engine.nearly_clean_threshold = 0.3;
-    config.run.guidance_times = {0, 0.0217, 0.1, 0.3, 0.999};
-    config.run.prev_chunk_scales = {1.5, 1.5, 1.5, 1, 1};
-    config.run.text_scales = {7.5, 7.5, 7.5, 0, 0};
-    config.run.chunk_frames = 2;
-    config.run.temporal_downsample = 4;
-    config.run.key_chunks = {5, 4, 3, 2};
-    config.run.steps = 8;
-    config.run.window = 4;
-    config.run.frames = 8 * chunks;
-  }
-
-  magi::VideoSettings settings() const {
-    return magi::VideoSettings::of(config, prefix.defined() ? static_cast<int>(prefix.size(1)) : 0);
-  }
-  Output run(CachePolicy& policy, const magi::VideoSettings& settings, const State* resume = nullptr) const {
-    const magi::VideoTexts texts(*transformer, captions, prompt_of, {}, {.high_quality = false, .duration = false},
-                                 settings.size);
-    const magi::MagiBackbone backbone(*transformer, texts.branches(), texts.none(),
-                                      magi::video_geometry(settings.size, 6, 4));
-    Output out;
-    DenoiseHooks all = hooks;
-    all.on_decision = [&](const DecisionRecord& d) { out.decisions.push_back(d); };
-    PhiloxNoise noise(5);
-    out.latents = magi::denoise_video(backbone, policy, settings, prefix, noise, at::kCPU, out.stats, all, resume);
-    return out;
-  }
-  Output run(const std::string& policy, const State* resume = nullptr) const {
-    const PolicyChoice choice = choose_policy(parse_policy(policy), parity, PolicyFamily::latent);
-    magi::VideoSettings set = settings();
-    magi::set_up(set, choice);
-    return run(*make_latent_policy(choice), set, resume);
-  }
-};
 
 // Computes what it is told for each of a chunk's steps, and all tokens in steps without an entry.
 class Scripted final : public CachePolicy {
@@ -102,13 +47,6 @@ std::map<int, TokenSet> from_step(int step, const TokenSet& set) {
   for (int s = step; s < 8; ++s) sets.emplace(s, set);
   return sets;
 }
-
-// With which each policy both computes and saves here.
-const std::vector<std::string> kSaving{
-    "teacache:ret=1,threshold=0.02", "flowcache:warmup=0,threshold=0.05",
-    "motioncache:warmup=0,chunk_steps=2,threshold=0.02,token_threshold=0.03,floor=0.2",
-    "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03,vote=0.5",
-    "motioncache:warmup=0,chunk_steps=0,token_threshold=0.05,reuse_first=0.5,reuse_last=0.2"};
 
 double largest(const at::Tensor& x) { return at::abs(x).max().item<double>(); }
 
@@ -143,7 +81,7 @@ TEST_CASE("MAGI-1: spent and saved FLOPs add up to those of causal") {
   const TinyVideo video(true);
   const WorkCount all = video.run("causal").stats.total(), none = video.run("none").stats.total();
   CHECK(none.flops > all.flops);
-  for (const std::string& policy : kSaving) {
+  for (const std::string& policy : test::kSavingLatentPolicies) {
     INFO(policy);
     const Output some = video.run(policy);
     const WorkCount total = some.stats.total();
@@ -181,16 +119,16 @@ TEST_CASE("MAGI-1: runs go on behind any row to the same bits") {
   };
   TinyVideo base(false, 3), distilled(true, 3), bf16(true, 3, at::kBFloat16);
   check(bf16, "none");
-  check(bf16, kSaving[2]);
+  check(bf16, test::kSavingLatentPolicies[2]);
   check(base, "none");
   check(base, "flowcache:warmup=0,threshold=0.05");
   check(distilled, "none");
-  for (const std::string& policy : kSaving) check(distilled, policy);
+  for (const std::string& policy : test::kSavingLatentPolicies) check(distilled, policy);
   distilled.prefix = at::randn({4, 3, 6, 4});
   check(distilled, "none");
-  check(distilled, kSaving[2]);
+  check(distilled, test::kSavingLatentPolicies[2]);
   distilled.parity = true;
-  check(distilled, kSaving[2]);
+  check(distilled, test::kSavingLatentPolicies[2]);
 }
 
 TEST_CASE("MAGI-1: only keys that somebody still attends to are held") {
