@@ -31,7 +31,7 @@ class MagiRun {
     const magi::RunConfig& run = request_.config.run;
     const int64_t patch = codec_.patch();
     const magi::VideoTexts texts(transformer, captions, request_.prompt_of, tokens, request_.special_tokens, settings_.size);
-    const magi::MagiBackbone backbone(transformer, texts.branches(), texts.none(),
+    const magi::MagiBackbone backbone(transformer, texts.branches(settings_.own_keys), texts.none(),
                                       magi::video_geometry(settings_.size, run.height / patch, run.width / patch));
     const std::unique_ptr<CachePolicy> policy = make_latent_policy(request_.policy);
     PhiloxNoise noise(request_.seed);

@@ -1,5 +1,7 @@
 #include "runtime/magi_policies.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace longtake::magi {
@@ -15,15 +17,23 @@ bool with_extras(const PolicyChoice& choice) {
       choice.settings);
 }
 
+// Whether it may compute a part of a chunk's tokens.
+bool per_token(const PolicyChoice& choice) {
+  if (const auto* motion = std::get_if<LatentMotionCacheSettings>(&choice.settings)) return motion->tokens;
+  const auto* replay = std::get_if<PlanSettings>(&choice.settings);
+  return replay && std::any_of(replay->plan->entries.begin(), replay->plan->entries.end(), [](const PlanEntry& entry) {
+           return entry.tokens.kind != PlanTokens::Kind::all && entry.tokens.kind != PlanTokens::Kind::none;
+         });
+}
+
 }  // namespace
 
 void set_up(VideoSettings& settings, const PolicyChoice& choice) {
-  const auto* motion = std::get_if<LatentMotionCacheSettings>(&choice.settings);
-  if (motion && motion->tokens && !settings.config.engine.distilled)
-    fail_usage(
-        "{} decides per token, which base models of MAGI-1 do not allow; use a distilled model, {}:tokens=off or "
-        "flowcache",
-        choice.name, choice.name);
+  const bool base = !settings.config.engine.distilled;
+  if (base && choice.parity && per_token(choice))
+    fail_usage("{} decides per token, which the program that --parity motioncache-ref repeats does with distilled models alone; leave out "
+               "--parity, or use a distilled model", choice.name);
+  settings.own_keys = base && per_token(choice);
   settings.schedule.clean_pass = settings.schedule.nearly_clean_copy = with_extras(choice);
   settings.quirks = {};
   if (!choice.parity) return;

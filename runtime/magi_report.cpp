@@ -54,7 +54,9 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, i
   const double bytes = static_cast<double>(value_bytes);
   const double weights = static_cast<double>(a.transformer_parameters) * bytes, text = static_cast<double>(a.text_parameters) * 4;
   const double vae = static_cast<double>(a.vae_parameters) * bytes;
-  const double kv = 2 * bytes * static_cast<double>(m.layers * m.kv_heads * m.head_width * work.kept_chunks * chunk_tokens(run));
+  // Text and chunks alone keep keys too where decisions are per token.
+  const int64_t stores = s.own_keys ? 3 : 1;
+  const double kv = 2 * bytes * static_cast<double>(stores * m.layers * m.kv_heads * m.head_width * work.kept_chunks * chunk_tokens(run));
   // Per token of a row: the residual stream and its float32 form, both attentions joined in both forms, the wide layer twice.
   const double activations = static_cast<double>(work.row_tokens) *
                              static_cast<double>(m.dim * (4 * 4 + 5 * value_bytes) + m.ffn_dim * (m.gated_mlp ? 3 : 2) * value_bytes);

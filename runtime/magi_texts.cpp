@@ -31,6 +31,6 @@ VideoTexts::VideoTexts(const Transformer& transformer, const std::vector<at::Ten
   }
 }
 
-std::vector<Branch> VideoTexts::branches() const { return guidance_branches(distilled_, of_chunk_, none_); }
+std::vector<Branch> VideoTexts::branches(bool own_keys) const { return guidance_branches(distilled_, of_chunk_, none_, own_keys); }
 
 }  // namespace longtake::magi

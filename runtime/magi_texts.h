@@ -21,8 +21,8 @@ class VideoTexts {
   VideoTexts(const VideoTexts&) = delete;  // branches() and none() refer to it
   VideoTexts& operator=(const VideoTexts&) = delete;
 
-  // What a MagiBackbone takes.
-  std::vector<Branch> branches() const;
+  // What a MagiBackbone takes (magi_step.h).
+  std::vector<Branch> branches(bool own_keys = false) const;
   const TextKv& none() const { return none_; }
 
  private:

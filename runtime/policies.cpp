@@ -40,7 +40,7 @@ const std::vector<PolicyEntry>& registry(PolicyFamily family) {
       entry<RecomputeSettings>("causal", "everything is computed once, without these; later chunks read the keys of a chunk's last step"),
       entry<LatentTeaCacheSettings>("teacache", "whole rows are skipped, all chunks together"),
       entry<LatentFlowCacheSettings>("flowcache", "whole chunks reuse their velocity, each deciding for itself"),
-      entry<LatentMotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer (distilled models)")};
+      entry<LatentMotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer")};
   static const std::vector<PolicyEntry> residual{
       entry<RecomputeSettings>("none", "everything is computed, with full attention over the window: upstream SkyReels-V2",
                                AttentionScheme::window),

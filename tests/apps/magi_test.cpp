@@ -70,7 +70,10 @@ TEST_CASE("a MAGI-1 folder becomes a video, twice the same") {
   run(generate(distilled.path(), folder / "a.safetensors", {"--policy", "causal"}));
   run(generate(distilled.path(), folder / "b.safetensors", {"--policy", "motioncache:threshold=1000,token_threshold=1000,warmup=1"}));
   CHECK_FALSE(at::equal(frames_of(folder / "a.safetensors"), frames_of(folder / "b.safetensors")));
-  CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", "motioncache"}), 2).err, ContainsSubstring("decides per token"));
+  CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", "motioncache", "--parity", "motioncache-ref"}), 2).err,
+             ContainsSubstring("decides per token"));
+  const std::string saving = "motioncache:warmup=0,chunk_steps=0,token_threshold=0.05,reuse_first=0.5,reuse_last=0.2";
+  CHECK_THAT(run(generate(base.path(), folder / "b.safetensors", {"--policy", saving})).out, ContainsSubstring("token"));
   const auto record = nlohmann::json::parse(run({"inspect", folder / "a.mp4"}).out);
   const std::string text = record.dump();
   CHECK_THAT(text, ContainsSubstring("a red circle over grass") && ContainsSubstring("in_flight") && ContainsSubstring("special_tokens"));
@@ -103,7 +106,8 @@ TEST_CASE("MAGI-1 reads prompts over time, behind given frames too") {
   const test::MagiFolder model(/*distilled=*/true);
   // Four chunks of a third of a second.
   const auto video = [&](const std::vector<std::string>& prompt, const fs::path& out, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments = {"generate", "-m", model.path(), "-o", out, "--seed", "1", "--dtype", "fp32", "--device", "cpu", "--frames", "32"};
+    std::vector<std::string> arguments = {"generate", "-m", model.path(), "-o", out, "--seed", "1", "--dtype", "fp32", "--device", "cpu",
+                                          "--frames", "32"};
     arguments.insert(arguments.end(), prompt.begin(), prompt.end());
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -117,7 +121,8 @@ TEST_CASE("MAGI-1 reads prompts over time, behind given frames too") {
   run(video({"--prompts", list}, out));
   CHECK(at::equal(frames_of(out).narrow(0, 0, 16), frames_of(one).narrow(0, 0, 16)));
   CHECK_FALSE(at::equal(frames_of(out).narrow(0, 16, 16), frames_of(one).narrow(0, 16, 16)));
-  CHECK_THAT(run(video({"--prompts", list}, out, {"--dry-run"})).out, ContainsSubstring("prompts: chunks 1-2 'a red circle', chunks 3-4 'a blue star'"));
+  CHECK_THAT(run(video({"--prompts", list}, out, {"--dry-run"})).out,
+             ContainsSubstring("prompts: chunks 1-2 'a red circle', chunks 3-4 'a blue star'"));
   run(video({"--prompts", list}, folder / "x.mp4"));
   CHECK(nlohmann::json::parse(run({"inspect", folder / "x.mp4"}).out)["made_with"]["prompt"] == read_bytes(list));
   // 20 given frames are 2 chunks and a half; what follows them begins at 0 s.
@@ -133,7 +138,8 @@ TEST_CASE("MAGI-1's decisions are recorded, replayed and looked at") {
   const TemporaryFolder folder;
   const test::MagiFolder model(/*distilled=*/true);
   const fs::path plan = folder / "plan.json", a = folder / "a.safetensors", b = folder / "b.safetensors";
-  for (const std::string policy : {"none", "flowcache:threshold=1000,warmup=1,base=none", "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03"}) {
+  for (const std::string policy : {"none", "flowcache:threshold=1000,warmup=1,base=none",
+                                   "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03"}) {
     INFO(policy);
     run(generate(model.path(), a, {"--policy", policy, "--record-plan", plan}));
     run(generate(model.path(), b, {"--plan", plan}));

@@ -69,7 +69,8 @@ TEST_CASE("a plan says which of MAGI-1's baselines it saves steps of, and keeps 
   const Plan plan = parse(with_decisions(R"({"tokens": "all"})", R"("base": "none", )"));
   CHECK(plan.extras);
   CHECK(parse(plan_text(plan)) == plan);
-  CHECK_THROWS_WITH(parse(with_decisions(R"({"tokens": "all"})", R"("base": "window", )")), ContainsSubstring("p.json: base: expected one of causal, none"));
+  CHECK_THROWS_WITH(parse(with_decisions(R"({"tokens": "all"})", R"("base": "window", )")),
+                    ContainsSubstring("p.json: base: expected one of causal, none"));
 }
 
 TEST_CASE("fractions are the same columns everywhere, and other ones in another step") {

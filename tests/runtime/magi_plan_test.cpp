@@ -2,10 +2,10 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
 
+#include "base/error.h"
 #include "cache/plan_replay.h"
 #include "cache/plan_text.h"
 #include "tests/catch.h"
-#include "tests/refused.h"
 #include "tests/runtime/magi_tiny_video.h"
 
 using namespace longtake;
@@ -65,6 +65,8 @@ TEST_CASE("MAGI-1: what a plan replays equals the run it was recorded from, to t
   const std::vector<std::string> whole = {"none", "causal", "teacache:base=none,ret=1,threshold=0.02", "flowcache:warmup=0,threshold=0.05"};
   for (const std::string& policy : whole) check(base, policy), check(distilled, policy);
   for (const std::string& policy : test::kSavingLatentPolicies) check(distilled, policy);
+  for (const std::string& policy : test::kSavingOnBase) check(base, policy);
+  check(base, "motioncache:base=none,warmup=0,chunk_steps=1,threshold=0.5,token_threshold=0.5");
   check(distilled, "motioncache:base=none,warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03");
   check(distilled, "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03,predict=on,clip=2");
   // A chunk that is given whole, and half of one.
@@ -94,20 +96,24 @@ TEST_CASE("MAGI-1: policies that decide alike are one plan, with and without wha
 }
 
 TEST_CASE("MAGI-1: all columns, a list of all tokens and a fraction of one are the full path, bit for bit") {
-  const TinyVideo video(true);
-  const at::Tensor full = video.run("causal").latents;
+  const bool distilled = GENERATE(false, true);
+  const TinyVideo video(distilled);
+  const Output causal = video.run("causal");
   const auto run = [&](const std::string& tokens) {
     return video.run(replay_of(video, by_hand(R"({"tokens": )" + tokens + R"(}, {"step": 0, "tokens": "all"})", kGeometry)));
   };
   for (const char* tokens : {R"({"columns": "0-5"})", R"({"list": "0-11"})", R"({"fraction": 1})"}) {
     INFO(tokens);
-    CHECK(at::equal(run(tokens).latents, full));
+    CHECK(at::equal(run(tokens).latents, causal.latents));
   }
   for (const char* tokens : {R"({"columns": "0-2"})", R"({"list": "3-8"})", R"({"fraction": 0.5, "seed": 3})"}) {
     INFO(tokens);
     const Output half = run(tokens);
-    CHECK_FALSE(at::equal(half.latents, full));
-    CHECK(half.stats.total().reused == 5 * 7 * 6);
+    CHECK_FALSE(at::equal(half.latents, causal.latents));
+    int64_t reused = 0;
+    for (const DecisionRecord& d : half.decisions) reused += d.tokens - d.recomputed;
+    CHECK(reused == 5 * 7 * 6);
+    CHECK(half.stats.total().recomputed + half.stats.total().reused == causal.stats.total().recomputed);
   }
 }
 

@@ -47,7 +47,7 @@ struct TinyVideo {
   Output run(CachePolicy& policy, const magi::VideoSettings& settings, const State* resume = nullptr) const {
     const magi::VideoTexts texts(*transformer, captions, prompt_of, {}, {.high_quality = false, .duration = false},
                                  settings.size);
-    const magi::MagiBackbone backbone(*transformer, texts.branches(), texts.none(),
+    const magi::MagiBackbone backbone(*transformer, texts.branches(settings.own_keys), texts.none(),
                                       magi::video_geometry(settings.size, 6, 4));
     Output out;
     DenoiseHooks all = hooks;
@@ -71,5 +71,12 @@ inline const std::vector<std::string> kSavingLatentPolicies{
     "motioncache:warmup=0,chunk_steps=2,threshold=0.02,token_threshold=0.03,floor=0.2",
     "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03,vote=0.5",
     "motioncache:warmup=0,chunk_steps=0,token_threshold=0.05,reuse_first=0.5,reuse_last=0.2"};
+// The same on base models, whose guided latents move further.
+inline const std::vector<std::string> kSavingOnBase{
+    "teacache:ret=1,threshold=0.5", "flowcache:warmup=0,threshold=1",
+    "motioncache:warmup=0,chunk_steps=2,threshold=0.5,token_threshold=0.5,floor=0.2",
+    "motioncache:warmup=0,chunk_steps=1,threshold=0.5,token_threshold=0.5,vote=0.5",
+    "motioncache:warmup=0,chunk_steps=0,token_threshold=0.6,reuse_first=0.5,reuse_last=0.2",
+    "motioncache:warmup=0,chunk_steps=1,threshold=0.5,token_threshold=0.5,predict=on"};
 
 }  // namespace longtake::test
