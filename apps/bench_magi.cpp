@@ -51,7 +51,7 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   if (!note.empty()) progress.note(note);
   const ModelTarget target = model_target(o);
   const magi::QuantisedAs as = quantised_as(model.recipe, target, o.precision);
-  result.policy = fmt::format("policy {}, keys {}", o.policy, o.key_chunks);
+  result.policy = fmt::format("{}, keys {}", o.plan.empty() ? "policy " + o.policy : "plan " + o.plan, o.key_chunks);
   result.frames = request.frames(), result.in_flight = o.in_flight, result.branches = request.config.run.branches;
   result.rows_planned = request.layout().rows();
   rows.check(result.rows_planned);
@@ -67,7 +67,7 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   {
     const Stopwatch watch(result.setup_seconds);
     engine.emplace(model, target, as, random ? std::optional(request.seed) : std::nullopt);
-    engine->encode({request.prompt});
+    engine->encode(request.prompts);
     engine->load();
     synchronize(target.device);
   }

@@ -163,7 +163,8 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
         write_png(kept.folder().preview(window, chunk), preview->picture(latents));
       };
 #endif
-    PlanRecorder recorder(request.chosen_policy().attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name));
+    PlanRecorder recorder(request.chosen_policy().attention, fmt::format("policy {}, model {}", o.plan.empty() ? o.policy : o.plan, model.recipe.name),
+                          request.extras());
     if (!o.record_plan.empty())
       hooks.denoise.on_decision = [&, report = hooks.denoise.on_decision](const DecisionRecord& d) {
         report(d);

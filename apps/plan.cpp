@@ -55,6 +55,7 @@ void show(const Plan& plan, const PlanGrid& grid, bool ascii) {
   if (!plan.comment.empty()) fmt::print("{}\n", plan.comment);
   fmt::print("{} attention, {} entr{}", plan.attention == AttentionScheme::causal ? "causal" : "full", plan.entries.size(),
              plan.entries.size() == 1 ? "y" : "ies");
+  if (plan.extras) fmt::print(", with passes for clean keys and nearly clean copies");
   if (plan.geometry)
     fmt::print(", {} tokens a latent frame, {} branch{}", plan.geometry->plane, plan.geometry->branches, plan.geometry->branches == 1 ? "" : "es");
   fmt::print("\n\n");

@@ -73,6 +73,7 @@ struct PlanGeometry {
 struct Plan {
   std::string comment;
   AttentionScheme attention = AttentionScheme::causal;
+  bool extras = false;  // MAGI-1: with what upstream runs beside a chunk's steps, as base_key (latent_base.h)
   std::optional<PlanGeometry> geometry;  // none where it is written by hand for any run
   std::vector<PlanEntry> entries;
 

@@ -38,9 +38,10 @@ int PlanReplay::residuals() const {
 }
 
 std::string PlanReplay::preview(int steps) const {
+  const int chunk = plan_.geometry && !plan_.geometry->windows.empty() ? plan_.geometry->windows.front().prefix : 0;
   std::string out;
   for (int s = 0; s < steps; ++s) {
-    const PlanEntry* entry = plan_.find(0, 0, s, 0);
+    const PlanEntry* entry = plan_.find(0, chunk, s, 0);
     if (entry == nullptr)
       out += '?';
     else if (entry->tokens.kind == PlanTokens::Kind::all)
@@ -73,6 +74,7 @@ Plan PlanRecorder::plan() const {
   Plan plan;
   plan.comment = comment_;
   plan.attention = attention_;
+  plan.extras = extras_;
   PlanGeometry g{.plane = plane_, .steps = steps_, .branches = branches_, .windows = {}};
   for (const auto& [key, frames] : frames_) {
     const auto& [window, chunk] = key;

@@ -16,7 +16,7 @@ class PlanReplay final : public CachePolicy {
 
   std::vector<Decision> decide(const StepContext& context) override;
   int residuals() const override;
-  // Of the first window's first chunk.
+  // Of the first window's first chunk with decisions.
   std::string preview(int steps) const override;
 
  private:
@@ -27,7 +27,8 @@ class PlanReplay final : public CachePolicy {
 // Collects a run's decisions, one entry a step and chunk, or one a branch where branches differ.
 class PlanRecorder {
  public:
-  PlanRecorder(AttentionScheme attention, std::string comment) : attention_(attention), comment_(std::move(comment)) {}
+  PlanRecorder(AttentionScheme attention, std::string comment, bool extras = false)
+      : attention_(attention), comment_(std::move(comment)), extras_(extras) {}
 
   // For every chunk that a row runs. `update` is false for chunks that only stand by: their length is noted.
   void add(const StepContext& context, int branch, bool update, const Decision& decision);
@@ -36,6 +37,7 @@ class PlanRecorder {
  private:
   AttentionScheme attention_;
   std::string comment_;
+  bool extras_;
   int64_t plane_ = 0;
   int steps_ = 0, branches_ = 0;
   std::map<std::pair<int, int>, int64_t> frames_;                    // (window, chunk)

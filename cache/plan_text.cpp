@@ -77,6 +77,7 @@ struct Field {
 };
 
 const std::vector<std::pair<std::string, AttentionScheme>> kAttention{{"causal", AttentionScheme::causal}, {"window", AttentionScheme::window}};
+const std::vector<std::pair<std::string, bool>> kBase{{"causal", false}, {"none", true}};
 const std::vector<std::pair<std::string, Rest>> kRest{{"reuse", Rest::reuse}, {"predict", Rest::predict}};
 const std::vector<std::pair<std::string, Phase>> kPhase{{"full", Phase::full}, {"chunk", Phase::chunk}, {"token", Phase::token}};
 
@@ -257,10 +258,11 @@ Plan parse_plan(std::string_view text, const std::string& name) {
   const int64_t version = root.need("longtake_plan").whole(1, 1 << 30);
   if (version != kVersion)
     fail_file("{}: expected plan version {}, found {}; this longtake is too old for it, or the file is none of its plans", name, kVersion, version);
-  root.object({"longtake_plan", "comment", "attention", "geometry", "decisions"});
+  root.object({"longtake_plan", "comment", "attention", "base", "geometry", "decisions"});
   Plan plan;
   if (const auto comment = root.get("comment")) plan.comment = comment->text();
   if (const auto attention = root.get("attention")) plan.attention = attention->choice(kAttention);
+  if (const auto base = root.get("base")) plan.extras = base->choice(kBase);
   if (const auto geometry = root.get("geometry")) plan.geometry = geometry_of(*geometry);
   const Field decisions = root.need("decisions");
   for (size_t i = 0; i < decisions.array().size(); ++i) plan.entries.push_back(entry_of(decisions.at(i), plan.geometry));
@@ -283,6 +285,7 @@ std::string plan_text(const Plan& plan) {
   std::string out = fmt::format("{{\n\"longtake_plan\": {},\n", kVersion);
   if (!plan.comment.empty()) out += fmt::format("\"comment\": {},\n", dump(plan.comment));
   out += fmt::format("\"attention\": {},\n", dump(name_in(kAttention, plan.attention)));
+  if (plan.extras) out += fmt::format("\"base\": {},\n", dump(name_in(kBase, plan.extras)));
   if (plan.geometry) {
     nlohmann::ordered_json g{{"plane", plan.geometry->plane}, {"steps", plan.geometry->steps}, {"branches", plan.geometry->branches}};
     for (const auto& window : plan.geometry->windows) {

@@ -75,7 +75,10 @@ RunRequest make_request(const GenerateOptions& o, std::string* note) {
     fail_usage("--kv {} would forget the end image, which all chunks attend to; leave out --kv or --end-image", o.kv);
   s.denoise.guidance = o.guidance;
   s.denoise.prefix_noise = o.addnoise;
-  if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings)) check_plan(*replay->plan, plan_geometry(s), o.plan);
+  if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings)) {
+    if (replay->plan->extras) fail_usage("{} has the base 'none', which only plans of MAGI-1 have; leave out its field 'base'", o.plan);
+    check_plan(*replay->plan, plan_geometry(s), o.plan);
+  }
   choose_texts(o, request, note);
   s.denoise.noise_every_row = s.denoise.overwritten_first_sample = request.parity;
   return request;

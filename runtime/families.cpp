@@ -28,8 +28,6 @@ const Reasons& not_in_skyreels() {
 const Reasons& not_in_magi() {
   static const Reasons reasons = {
       {"negative", "guidance there steers away from a learned caption that stands for no text"},
-      {"plan", "plans are of SkyReels-V2's windows"},
-      {"prompts", "longtake gives all its chunks one prompt so far"},
       {"conditioning.end_image", "it has no way to lead to a picture"},
       {"sampling.shift", "its noise levels are those of its training"},
       {"sampling.window", "its window is counted in chunks: sampling.in_flight and sampling.key_chunks"},
@@ -39,7 +37,6 @@ const Reasons& not_in_magi() {
       {"sampling.history", "long videos there are one run without windows to take over"},
       {"sampling.kv", "what it keeps follows from sampling.key_chunks"},
       {"run.decode_latents", "its VAE decodes whole chunks tile by tile"},
-      {"run.record_plan", "plans are of SkyReels-V2's windows"},
   };
   return reasons;
 }

@@ -191,11 +191,8 @@ class VideoLoop {
       const ChunkWork& w =
           *std::find_if(work.begin(), work.end(), [&](const auto& c) { return c.at->chunk == item.chunk; });
       const bool partial = is_partial(w.decision.tokens);
-      LONGTAKE_CHECK(!partial || settings_.config.engine.distilled,
-                     "expected all or no tokens of chunk {}: branches of guidance that store no keys need all",
-                     item.chunk);
-      // Items that store nothing are whole chunks: nobody else has the keys of the rest.
-      if (partial && item.writes_kv) {
+      // Copies are whole chunks: nobody has the keys of the rest.
+      if (partial && (item.writes_kv || keeps_keys(item))) {
         item.tokens = w.decision.tokens;
         if (settings_.quirks.first_chunks_keys) item.keys = tokens_of(in_flight(row).front().keys);
       }
@@ -203,6 +200,14 @@ class VideoLoop {
       if (!w.decision.tokens.is_none()) items.push_back(std::move(item));
     }
     return items;
+  }
+
+  // Whether a branch that does not write has the keys of the tokens that it does not compute: a base model's, since the chunk's first step.
+  bool keeps_keys(const WorkItem& item) const {
+    if (settings_.config.engine.distilled) return false;
+    LONGTAKE_CHECK(settings_.own_keys && runs_from_the_start(settings_.config.run, item.branch),
+                   "expected all or no tokens of chunk {}: branch {} of guidance has no keys of the rest", item.chunk, item.branch);
+    return true;
   }
 
   int64_t chunk_tokens() const { return backbone_.geometry().chunk_tokens(0); }

@@ -34,6 +34,8 @@ struct VideoSettings {
   ScheduleSettings schedule;  // steps, window, key ranges; whether there are clean passes and nearly clean copies
   VideoSize size;
   Quirks quirks;
+  // Base models: the branches of guidance keep keys of their own for the chunks in flight, as decisions per token need.
+  bool own_keys = false;
 
   // As the configuration says: everything that the model does by itself, no quirks.
   static VideoSettings of(const Config& config, int prefix_frames);
@@ -45,11 +47,12 @@ WindowGeometry video_geometry(const VideoSize& size, int64_t latent_height, int6
 // Denoises a video and returns its latents [C, F, h, w] float32 on `device`, given frames included, each chunk as it
 // was handed out.
 //
-// backbone: of video_geometry(), with the branches of guidance_branches() (runtime/magi_texts.h makes them).
+// backbone: of video_geometry(), with the branches of guidance_branches() (runtime/magi_texts.h makes them) and keys of
+// their own where the settings say so.
 //
-// policy: of one branch, since what it decides for a chunk holds for all branches of guidance; base models compute all
-// or none of a chunk. It sees window 0; before a row the embedded latents of its chunks; and after it, as "hidden
-// state", the latents that the velocity points to, by patch [frames, plane, C*4] (of prefix chunks the given ones).
+// policy: of one branch, since what it decides for a chunk holds for all branches of guidance. It sees window 0; before a
+// row the embedded latents of its chunks; and after it, as "hidden state", the latents that the velocity points to, by
+// patch [frames, plane, C*4] (of prefix chunks the given ones).
 //
 // prefix [C, P, h, w]: the given latents, P = settings.size.prefix_frames; undefined for none.
 //

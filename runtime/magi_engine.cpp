@@ -1,7 +1,9 @@
 #include "runtime/magi_engine.h"
 
 #include "base/error.h"
+#include "cache/plan_text.h"
 #include "runtime/magi_policies.h"
+#include "runtime/magi_prompts.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_texts.h"
 #include "runtime/stopwatch.h"
@@ -52,7 +54,7 @@ class MagiWindowDecoder final : public WindowDecoder {
 struct MagiParts {
   const magi::Transformer& transformer;
   const MagiCodec& codec;
-  const at::Tensor& caption;
+  std::vector<at::Tensor> captions;  // of the request's prompts
   const magi::SpecialTokens& special_tokens;
   CachePolicy& policy;
   NoiseSource& noise;
@@ -70,8 +72,8 @@ class MagiWindow final : public WindowMaker {
 
   at::Tensor denoise(int, const GivenLatents& given, RunStats& stats, const DenoiseHooks& hooks, const State* resume) override {
     const magi::RunConfig& run = request_.config.run;
-    const magi::VideoTexts texts(parts_.transformer, {parts_.caption}, {}, parts_.special_tokens, request_.special_tokens, settings_.size);
-    const magi::MagiBackbone backbone(parts_.transformer, texts.branches(), texts.none(),
+    const magi::VideoTexts texts(parts_.transformer, parts_.captions, request_.prompt_of, parts_.special_tokens, request_.special_tokens, settings_.size);
+    const magi::MagiBackbone backbone(parts_.transformer, texts.branches(settings_.own_keys), texts.none(),
                                       magi::video_geometry(settings_.size, run.height / kLatentPixel, run.width / kLatentPixel));
     return magi::denoise_video(backbone, parts_.policy, settings_, given.prefix, parts_.noise, parts_.device, stats, hooks, resume);
   }
@@ -119,7 +121,7 @@ void MagiRequest::give(const at::Tensor& frames, const at::Tensor& end_picture) 
 
 MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, std::string* note) {
   MagiRequest request;
-  request.prompt = o.prompt;
+  request.prompts = {o.prompt};
   request.seed = o.seed.value_or(0);
   request.run.decode_queue = kDecodeQueue;
   request.run.checkpoint_bytes = o.checkpoint_budget;
@@ -130,7 +132,12 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   if (o.special_tokens != "none" && !has_special_rows(recipe))
     fail_usage("{} has no special rows; leave out --special-tokens", recipe.name);
   if (o.parity == "skyreels-ref") fail_usage("--parity skyreels-ref repeats SkyReels-V2's program; for MAGI-1 there is motioncache-ref");
-  request.policy = choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent);
+  request.policy = o.plan.empty() ? choose_policy(parse_policy(o.policy), o.parity != "none", PolicyFamily::latent) : choose_plan(read_plan(o.plan));
+  request.policy.parity = o.parity != "none";
+  const magi::VideoSize size = magi_video_size(recipe, o, request.config);
+  if (const auto* replay = std::get_if<PlanSettings>(&request.policy.settings))
+    magi::check_plan(*replay->plan, magi::plan_geometry(size, (o.size.height / 16) * (o.size.width / 16), o.steps), o.plan);
+  choose_prompts(recipe, o, request, note);
   request.settings();  // refuses a policy that the model cannot run
   return request;
 }
@@ -199,7 +206,8 @@ RunStats MagiEngine::run(const MagiRequest& request, const GenerateHooks& hooks,
   load();
   const std::unique_ptr<CachePolicy> policy = make_latent_policy(request.policy);
   PhiloxNoise noise(request.seed);
-  const MagiParts parts{*transformer_, *codec_, caption(request.prompt).rows, *special_tokens_, *policy, noise, target_.device};
+  MagiParts parts{*transformer_, *codec_, {}, *special_tokens_, *policy, noise, target_.device};
+  for (const std::string& prompt : request.prompts) parts.captions.push_back(caption(prompt).rows);
   MagiWindow maker(request, parts);
   MagiWindowDecoder decoder(request, *codec_, hooks);
   return run_windows(maker, decoder, request.layout(), request.run, *policy, noise, target_.device, hooks, folder);

@@ -19,7 +19,8 @@ namespace longtake {
 
 // One run, resolved.
 struct MagiRequest final : VideoRequest {
-  std::string prompt;
+  std::vector<std::string> prompts;  // one, or those that `prompt_of` counts
+  std::vector<int> prompt_of;        // which of them each chunk follows, but for those that are given whole; empty: all the first
   uint64_t seed = 0;
   magi::Config config;               // magi_recipe.h
   magi::TextSettings special_tokens;
@@ -33,11 +34,12 @@ struct MagiRequest final : VideoRequest {
   int prefix_frames() const;                // latent frames
   magi::VideoSettings settings() const;
 
-  std::vector<std::string> all_prompts() const override { return {prompt}; }
-  std::vector<std::string> all_texts() const override { return {prompt}; }
+  std::vector<std::string> all_prompts() const override { return prompts; }
+  std::vector<std::string> all_texts() const override { return prompts; }
   int frames() const override;
   RunLayout layout() const override;
   const PolicyChoice& chosen_policy() const override { return policy; }
+  bool extras() const override { return settings().schedule.clean_pass; }
   RunSettings& run_settings() override { return run; }
   void give(const at::Tensor& frames, const at::Tensor& end_picture) override;
 };

@@ -103,7 +103,8 @@ double resident_weights(const MagiPlanInput& input) {
 
 // Keys and values of the captions that the run's chunks read, and of the text that stands for none.
 double text_bytes(const MagiPlanInput& input, const magi::VideoSize& size) {
-  const int64_t texts = input.request.special_tokens.duration ? std::min<int64_t>(kMostDurations, size.chunks - size.first) : 1;
+  const int64_t prompts = static_cast<int64_t>(input.request.prompts.size());
+  const int64_t texts = std::min<int64_t>(size.chunks - size.first, prompts * (input.request.special_tokens.duration ? kMostDurations : 1));
   return static_cast<double>(texts) * magi::text_kv_bytes(input.config, input.form, input.caption_rows) +
          magi::text_kv_bytes(input.config, input.form, std::min(kNullRows, input.config.caption_length));
 }
@@ -161,8 +162,12 @@ void plan_request(MagiPlanInput& input, const MagiRequest& request, bool encodes
   input.request = request;
   input.encodes = encodes && !input.random_weights;
   // A token stands for a byte or more, and there is an end mark. Random captions are as long as the model reads.
-  const int64_t bytes = static_cast<int64_t>(request.prompt.size()) + 2, longest = input.config.caption_length;
-  input.caption_rows = input.random_weights || request.prompt.empty() ? longest : std::min(bytes + kSpecialRows, longest);
+  const int64_t longest = input.config.caption_length;
+  input.caption_rows = 0;
+  for (const std::string& prompt : request.prompts) {
+    const int64_t rows = static_cast<int64_t>(prompt.size()) + 2 + kSpecialRows;
+    input.caption_rows = std::max(input.caption_rows, input.random_weights || prompt.empty() ? longest : std::min(rows, longest));
+  }
 }
 
 MemoryPlan plan_memory(const MagiPlanInput& input) {
@@ -203,7 +208,9 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     for (const magi::ChunkStep& c : rows[i].chunks) first = std::min(first, c.keys.begin);
     const magi::RowSize size = row_size(rows[i], s, tokens);
     StageMemory m = all;
-    m.kv += magi::kv_bytes(input.config, input.form, (rows[i].chunks.back().chunk + 1 - first) * tokens);
+    // Where decisions are per token, each branch of guidance keeps its own.
+    const int stores = s.own_keys ? run.branches : 1;
+    m.kv += stores * magi::kv_bytes(input.config, input.form, (rows[i].chunks.back().chunk + 1 - first) * tokens);
     if (const int kept = input.request.policy.residuals(); kept > 0)
       m.residuals = static_cast<double>(size.embedded) *
                     static_cast<double>(16 * kept * input.config.latent_channels() + input.config.dim * input.form.value_bytes);

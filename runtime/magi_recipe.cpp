@@ -46,12 +46,17 @@ std::string key_chunks_text(const std::vector<int>& chunks) {
   return chunks.empty() ? "all" : fmt::format("{}", fmt::join(chunks, ","));
 }
 
+// Frames that are given, in fours.
+int given_frames(const GenerateOptions& o, int missing) {
+  return !o.image.empty() ? kTemporalStride : o.video.empty() ? 0 : o.context + missing;
+}
+
 // The frames that are to be generated behind the given ones, by which the reference counts (num_frames): they end a chunk. A picture is
 // the first of the frames asked for; of a video's end only what follows it counts. All is counted in fours: `missing` frames more than a
 // video has whose first latent frame is one frame alone.
 int frames_of_run(const GenerateOptions& o, int missing, std::string* note) {
   const int chunk = o.chunk * kTemporalStride;
-  const int given = !o.image.empty() ? kTemporalStride : o.video.empty() ? 0 : o.context + missing;
+  const int given = given_frames(o, missing);
   const int unshown = o.video.empty() ? missing : given;
   if (note != nullptr) note->clear();
   if (o.duration > 0 || o.add > 0) {
@@ -212,6 +217,10 @@ void check_magi_context(const Recipe& recipe, const GenerateOptions& o) {
     fail_usage("conditioning.context must be {}a multiple of {} frames for this model, found {}; use {}",
                rest == 0 ? "" : fmt::format("{} more than ", rest), kTemporalStride, o.context,
                (std::max(behind, 0) / kTemporalStride + 1) * kTemporalStride + rest);
+}
+
+magi::VideoSize magi_video_size(const Recipe& recipe, const GenerateOptions& o, const magi::Config& config) {
+  return magi::VideoSize::of(config.run, given_frames(o, magi_missing_frames(recipe)) / kTemporalStride);
 }
 
 magi::TextSettings magi_text_settings(const std::string& text) {

@@ -9,6 +9,7 @@
 #include "models/magi/config.h"
 #include "models/magi/text_rows.h"
 #include "models/magi_vae/config.h"
+#include "runtime/magi_schedule.h"
 #include "runtime/options.h"
 #include "runtime/recipe.h"
 
@@ -38,6 +39,8 @@ magi::Config magi_config(const Recipe& recipe, const GenerateOptions& options, s
 
 // Throws (usage) where the options say how many frames of a video there are to go on from, and these are no whole latent frames.
 void check_magi_context(const Recipe& recipe, const GenerateOptions& options);
+// Chunks and given frames of that run.
+magi::VideoSize magi_video_size(const Recipe& recipe, const GenerateOptions& options, const magi::Config& config);
 
 // "high_quality,duration" or "none".
 magi::TextSettings magi_text_settings(const std::string& special_tokens);

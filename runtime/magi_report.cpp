@@ -9,6 +9,7 @@
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_step.h"
 #include "runtime/progress.h"
+#include "runtime/report.h"
 
 namespace longtake {
 namespace {
@@ -42,8 +43,11 @@ std::string magi_plan_report(const MagiRequest& request, const Recipe& recipe, c
   const MagiWork work = magi_work(request, request.config.model.caption_length);
   std::string out = fmt::format("video: {} frames of {}x{} (height x width), {} latent frames ({} of them given) in {} chunks of {}\n",
                                 request.frames(), run.height, run.width, s.size.frames(), s.size.prefix_frames, s.size.chunks, run.chunk_frames);
+  if (request.prompts.size() > 1) out += fmt::format("prompts: {}\n", prompts_by_chunk(request.prompts, request.prompt_of, s.size.first + 1));
   out += fmt::format("rows: {} with {} chunks in flight, {} forward{} a step, {} chunks computed in all, {}; keys and values of {} chunks\n",
                      work.rows, run.window, run.branches, run.branches == 1 ? "" : "s", work.forwards, format_flops(work.flops), work.kept_chunks);
+  out += fmt::format("decisions by step (F full, R reused, P predicted, T per token, ? when the time comes): {}\n",
+                     make_latent_policy(request.policy)->preview(run.steps));
   if (const double flops = magi_codec_flops(recipe, run.height, run.width, request.frames()); flops > 0)
     out += fmt::format("VAE decode: {}\n", format_flops(flops));
   out += memory_table(memory);

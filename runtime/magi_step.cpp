@@ -26,10 +26,11 @@ std::span<const ChunkStep> in_flight(const Row& row) {
 }
 
 std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts,
-                                      const TextKv& null_text) {
+                                      const TextKv& null_text, bool own_keys) {
   if (distilled) return {{texts, false, 0}, {texts, false, -1}};
   const std::vector<const TextKv*> none(texts.size(), &null_text);
-  return {{texts, false, 0}, {none, true, 0}, {none, true, -1}};
+  if (!own_keys) return {{texts, false, 0}, {none, true, 0}, {none, true, -1}};
+  return {{texts, false, 0, 1}, {none, true, 0}, {none, true, -1, 2}};
 }
 
 std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config,
@@ -61,6 +62,11 @@ std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& setting
   for (const ChunkStep& c : in_flight(row))
     if (needs(c).needs_alone()) add(kAlone, c, alone(c), false);
   return items;
+}
+
+bool runs_from_the_start(const RunConfig& run, int branch) {
+  const GuidanceScales scales = guidance_scales(run, 0);
+  return branch == kText ? scales.needs_text() : branch == kAlone ? scales.needs_alone() : true;
 }
 
 std::vector<at::Tensor> guided_velocities(const Row& row, const Config& config, std::span<const WorkItem> items,

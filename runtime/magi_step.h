@@ -13,8 +13,10 @@
 
 namespace longtake::magi {
 
-// The branches of a base or distilled model, all of which share one store. texts: of each chunk of the video.
-std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts, const TextKv& null_text);
+// The branches of a base or distilled model, all of which share one store. texts: of each chunk of the video. own_keys: a base model's branches
+// keep keys of their own for the chunks in flight besides.
+std::vector<Branch> guidance_branches(bool distilled, const std::vector<const TextKv*>& texts, const TextKv& null_text,
+                                      bool own_keys = false);
 
 // The chunks of a row that are denoised.
 std::span<const ChunkStep> in_flight(const Row& row);
@@ -24,6 +26,9 @@ std::span<const ChunkStep> in_flight(const Row& row);
 // of a chunk that sees only itself anyway.
 std::vector<WorkItem> work_items(const Row& row, const ScheduleSettings& settings, const Config& config,
                                  int64_t chunk_tokens, bool all_copies = false);
+
+// Whether a base model's branch runs in the first step of every chunk.
+bool runs_from_the_start(const RunConfig& run, int branch);
 
 // velocities[i] [C, F, h, w] of items[i], undefined where the chunk is finished -> the guided velocity of each chunk of
 // the row that is not finished; undefined where none of its items is there.

@@ -22,19 +22,15 @@ VideoTexts::VideoTexts(const Transformer& transformer, const std::vector<at::Ten
         caption_rows(caption, tokens, settings, size.first, size.chunks, transformer.config().caption_length));
   // Prefix chunks only ever run clean, without a text.
   of_chunk_.assign(size.first, &none_);
+  const auto rows_of = [&](int i) -> const at::Tensor& { return rows.at(prompt_of.empty() ? 0 : prompt_of[i]).at(i); };
   for (int i = 0; i < generated; ++i) {
-    const int prompt = prompt_of.empty() ? 0 : prompt_of[i];
-    const auto same = std::find_if(texts_.begin(), texts_.end(), [&](const auto& text) {
-      return text.first.first == prompt && rows.at(prompt)[text.first.second].equal(rows[prompt][i]);
-    });
-    const auto found =
-        same != texts_.end()
-            ? same
-            : texts_.emplace(std::pair(prompt, i), prepare_text(transformer, rows.at(prompt).at(i))).first;
+    auto found = std::find_if(texts_.begin(), texts_.end(),
+                              [&](const auto& text) { return rows_of(text.first).equal(rows_of(i)); });
+    if (found == texts_.end()) found = texts_.emplace(i, prepare_text(transformer, rows_of(i))).first;
     of_chunk_.push_back(&found->second);
   }
 }
 
-std::vector<Branch> VideoTexts::branches() const { return guidance_branches(distilled_, of_chunk_, none_); }
+std::vector<Branch> VideoTexts::branches(bool own_keys) const { return guidance_branches(distilled_, of_chunk_, none_, own_keys); }
 
 }  // namespace longtake::magi

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "models/magi/backbone.h"
@@ -22,14 +21,14 @@ class VideoTexts {
   VideoTexts(const VideoTexts&) = delete;  // branches() and none() refer to it
   VideoTexts& operator=(const VideoTexts&) = delete;
 
-  // What a MagiBackbone takes.
-  std::vector<Branch> branches() const;
+  // What a MagiBackbone takes (magi_step.h).
+  std::vector<Branch> branches(bool own_keys = false) const;
   const TextKv& none() const { return none_; }
 
  private:
   bool distilled_;
-  std::map<std::pair<int, int>, TextKv> texts_;  // by prompt and the first chunk with these rows, from size.first on
-  std::vector<const TextKv*> of_chunk_;          // of each chunk of the video
+  std::map<int, TextKv> texts_;          // by the first chunk with these rows, from size.first on
+  std::vector<const TextKv*> of_chunk_;  // of each chunk of the video
   TextKv none_;
 };
 

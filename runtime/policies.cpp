@@ -40,7 +40,7 @@ const std::vector<PolicyEntry>& registry(PolicyFamily family) {
       entry<RecomputeSettings>("causal", "everything is computed once, without these; later chunks read the keys of a chunk's last step"),
       entry<LatentTeaCacheSettings>("teacache", "whole rows are skipped, all chunks together"),
       entry<LatentFlowCacheSettings>("flowcache", "whole chunks reuse their velocity, each deciding for itself"),
-      entry<LatentMotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer (distilled models)")};
+      entry<LatentMotionCacheSettings>("motioncache", "whole chunks first, then tokens: still ones wait longer")};
   static const std::vector<PolicyEntry> residual{
       entry<RecomputeSettings>("none", "everything is computed, with full attention over the window: upstream SkyReels-V2",
                                AttentionScheme::window),
@@ -188,7 +188,8 @@ std::unique_ptr<CachePolicy> make_policy(const PolicyChoice& choice, const std::
 }
 
 std::unique_ptr<CachePolicy> make_latent_policy(const PolicyChoice& choice) {
-  LONGTAKE_CHECK(choice.residuals() == 0 || measures_latents(choice), "expected a policy that measures latents, found {}", choice.name);
+  LONGTAKE_CHECK(choice.residuals() == 0 || measures_latents(choice) || std::holds_alternative<PlanSettings>(choice.settings),
+                 "expected a policy that measures latents, or a plan, found {}", choice.name);
   return make_policy(choice, {}, {}, 1);
 }
 

@@ -43,7 +43,7 @@ enum class PolicyFamily {
 };
 
 struct PolicyChoice {
-  std::string name;  // none, causal, teacache, flowcache, motioncache; residual: predict, driftcache, plan too
+  std::string name;  // none, causal, teacache, flowcache, motioncache, plan; residual: predict, driftcache too
   AttentionScheme attention = AttentionScheme::causal;
   std::variant<RecomputeSettings, TeaCacheSettings, FlowCacheSettings, MotionCacheSettings, PredictSettings, DriftCacheSettings,
                PlanSettings, LatentTeaCacheSettings, LatentFlowCacheSettings, LatentMotionCacheSettings>

@@ -11,22 +11,27 @@
 namespace longtake {
 namespace {
 
-// "    prompts: chunks 1-3 'a red circle', chunk 4 'a blue star'"; "" where there is but one.
+// "" where there is but one.
 std::string prompts_of_window(const PlanInput& input, const WindowSpan& window) {
-  const GenerateSettings& s = input.settings;
   if (input.prompts.size() < 2) return {};
-  const auto chunks = window_chunks(window, s.plan.request.chunk);
-  std::string out;
-  for (size_t begin = 0, end = 0; begin < chunks.size(); begin = end) {
-    const int text = text_of_chunk(s, window, chunks[begin]);
-    while (end < chunks.size() && text_of_chunk(s, window, chunks[end]) == text) ++end;
-    const std::string which = end == begin + 1 ? fmt::format("chunk {}", end) : fmt::format("chunks {}-{}", begin + 1, end);
-    out += fmt::format("{}{} '{}'", out.empty() ? "    prompts: " : ", ", which, printable(input.prompts.at(text)));
-  }
-  return out + "\n";
+  std::vector<int> of_chunk;
+  for (const ChunkSpan& chunk : window_chunks(window, input.settings.plan.request.chunk))
+    of_chunk.push_back(text_of_chunk(input.settings, window, chunk));
+  return fmt::format("    prompts: {}\n", prompts_by_chunk(input.prompts, of_chunk));
 }
 
 }  // namespace
+
+std::string prompts_by_chunk(const std::vector<std::string>& prompts, const std::vector<int>& of_chunk, int first) {
+  std::string out;
+  for (size_t begin = 0, end = 0; begin < of_chunk.size(); begin = end) {
+    while (end < of_chunk.size() && of_chunk[end] == of_chunk[begin]) ++end;
+    const size_t from = begin + static_cast<size_t>(first), to = end - 1 + static_cast<size_t>(first);
+    const std::string which = from == to ? fmt::format("chunk {}", from) : fmt::format("chunks {}-{}", from, to);
+    out += fmt::format("{}{} '{}'", out.empty() ? "" : ", ", which, printable(prompts.at(static_cast<size_t>(of_chunk[begin]))));
+  }
+  return out;
+}
 
 std::string stats_table(const RunStats& stats) {
   std::string out = fmt::format("{:<8}{:<7}{:<7}{:>12}{:>12}{:>12}{:>9}{:>14}{:>14}\n", "window", "chunk", "phase", "recomputed", "reused",

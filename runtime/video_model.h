@@ -28,6 +28,7 @@ class VideoRequest {
   virtual int frames() const = 0;                          // that the run hands out
   virtual RunLayout layout() const = 0;
   virtual const PolicyChoice& chosen_policy() const = 0;
+  virtual bool extras() const { return false; }  // as a plan of the run has them (Plan::extras)
   virtual RunSettings& run_settings() = 0;
 
   // Frames that the video begins with [3, n, H, W] in [-1, 1] and the picture that it leads to [3, 1, H, W]; undefined for none. They are

@@ -35,7 +35,7 @@ MagiBackbone::MagiBackbone(const Transformer& transformer, std::vector<Branch> b
 KvShape MagiBackbone::kv_shape() const {
   const ModelConfig& c = transformer_.config();
   int64_t stores = 0;
-  for (const Branch& branch : branches_) stores = std::max<int64_t>(stores, branch.store + 1);
+  for (const Branch& branch : branches_) stores = std::max<int64_t>({stores, branch.store + 1, branch.own + 1});
   return {c.layers, stores, geometry_.tokens(), c.kv_heads, c.head_width};
 }
 
@@ -52,7 +52,9 @@ struct MagiBackbone::Packed {
   };
   std::vector<Item> items;
   std::vector<int64_t> rows;                  // of each item
-  std::vector<std::vector<FreshRows>> fresh;  // by branch: what it computes and does not store, ascending
+  // By branch: the chunks that it computes and does not store, ascending. Rows are those of the call, or of the branch's own store as if that
+  // began with the video.
+  std::vector<std::vector<FreshRows>> fresh;
   at::Tensor x, rotations, condition;
 };
 
@@ -80,8 +82,8 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
                    transformer_.distilled() ? "a" : "no", item.chunk, item.step_size);
     LONGTAKE_CHECK(branch.store >= 0 || !item.writes_kv,
                    "expected an item that does not write: branch {} stores nothing", item.branch);
-    LONGTAKE_CHECK(item.writes_kv || item.tokens.is_all(), "expected all tokens of chunk {}, whose keys are not stored",
-                   item.chunk);
+    LONGTAKE_CHECK(item.writes_kv || item.tokens.is_all() || branch.own >= 0,
+                   "expected all tokens of chunk {}, whose keys are not stored", item.chunk);
     for (size_t j = 0; j < i; ++j)
       LONGTAKE_CHECK(items[j].branch != item.branch || items[j].chunk != item.chunk,
                      "expected chunk {} once in branch {}", item.chunk, item.branch);
@@ -94,7 +96,7 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
       x.push_back(inputs[i].index_select(0, index));
       rotations.push_back(positions.index_select(0, index));
     }
-    if (!item.writes_kv) p.fresh[item.branch].push_back({start, rows, total});
+    if (!item.writes_kv) p.fresh[item.branch].push_back({start, frames * plane, branch.own < 0 ? total : start});
     p.items.push_back({total, rows, start, item.finished ? &null_text_ : branch.texts[item.chunk]});
     p.rows.push_back(rows);
     timesteps.push_back(item.timesteps.front());
@@ -112,6 +114,20 @@ MagiBackbone::Packed MagiBackbone::pack(std::span<const WorkItem> items, std::sp
                                          at::tensor(null_text, at::TensorOptions().dtype(at::kLong)));
   return p;
 }
+
+namespace {
+
+// What an item of `branch` attends to: the keys of its store, and over them those that the call computes without writing them there.
+KvLayer seen_keys(const Branch& branch, KeyRange tokens, std::vector<FreshRows> fresh, const KvCache& kv, int64_t layer, const at::Tensor& k,
+                  const at::Tensor& v) {
+  const KvLayer* store = branch.store < 0 ? nullptr : &kv.layer(layer, branch.store);
+  if (branch.own < 0) return overlay(store, {tokens.begin, tokens.end}, fresh, k, v);
+  const KvLayer& own = kv.layer(layer, branch.own);
+  for (FreshRows& rows : fresh) rows.row -= own.first;
+  return overlay(store, {tokens.begin, tokens.end}, fresh, own.k, own.v);
+}
+
+}  // namespace
 
 std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                               KvCache& kv) const {
@@ -131,18 +147,18 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
   at::Tensor x = p.x;
   for (int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
     const SelfAttention self = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-      for (size_t i = 0; i < items.size(); ++i)
-        if (items[i].writes_kv)
-          kv.layer(layer, branches_[items[i].branch].store)
+      for (size_t i = 0; i < items.size(); ++i) {
+        const Branch& branch = branches_[items[i].branch];
+        if (const int store = items[i].writes_kv ? branch.store : branch.own; store >= 0)
+          kv.layer(layer, store)
               .write(p.items[i].token, geometry_.chunks[items[i].chunk].frames, geometry_.plane, items[i].tokens,
                      k.narrow(0, p.items[i].begin, p.items[i].rows), v.narrow(0, p.items[i].begin, p.items[i].rows));
+      }
       std::vector<at::Tensor> out;
       by_runs([&](size_t a, size_t b) { return items[a].branch == items[b].branch && items[a].keys == items[b].keys; },
               [&](size_t i, int64_t begin, int64_t rows) {
                 const WorkItem& item = items[i];
-                const int store = branches_[item.branch].store;
-                const KvLayer seen = overlay(store < 0 ? nullptr : &kv.layer(layer, store),
-                                             {item.keys.begin, item.keys.end}, p.fresh[item.branch], k, v);
+                const KvLayer seen = seen_keys(branches_[item.branch], item.keys, p.fresh[item.branch], kv, layer, k, v);
                 out.push_back(attend(q.narrow(0, begin, rows), seen.k, seen.v, {0, seen.k.size(0)}, seen.bias));
               });
       for (int64_t store = 0; kv.on_queries && store < kv.shape().branches; ++store)

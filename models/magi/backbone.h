@@ -26,12 +26,15 @@ struct Branch {
   std::vector<const TextKv*> texts;  // of each chunk of the video
   bool null_text = false;            // conditions the gates on there being no text
   int store = 0;                     // where its keys are kept, -1 nowhere; branches may share a store
+  // Where the keys of items that do not write to `store` are kept for these items alone, so that some of a chunk's tokens can be computed
+  // when all were before; -1: nowhere, and such items are whole chunks.
+  int own = -1;
 };
 
 class MagiBackbone final : public Backbone {
  public:
   // The transformer and the texts must outlive the object. `null_text` is what finished chunks read. Every store from 0
-  // to the largest that a branch names exists.
+  // to the largest that a branch names exists; no two branches share their own.
   MagiBackbone(const Transformer& transformer, std::vector<Branch> branches, const TextKv& null_text,
                WindowGeometry geometry);
 
@@ -39,8 +42,9 @@ class MagiBackbone final : public Backbone {
   // `branches` counts the stores.
   KvShape kv_shape() const override;
   at::Tensor embed(const at::Tensor& latents) const override;
-  // A chunk has one timestep. Items that do not write must be whole chunks, and a chunk stands at most once in a
-  // branch. KvCache::on_queries gets the store's number and the queries of the last item that writes to it.
+  // A chunk has one timestep. Items that do not write must be whole chunks where their branch has no store of its own,
+  // and a chunk stands at most once in a branch. KvCache::on_queries gets the store's number and the queries of the last
+  // item that writes to it.
   std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                   KvCache& kv) const override;
   at::Tensor head(const at::Tensor& hidden, std::span<const double> timesteps) const override;

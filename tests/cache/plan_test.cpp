@@ -63,6 +63,16 @@ TEST_CASE("a plan by hand: general entries first, exceptions after them") {
   CHECK(replay.decide({.step = 3, .steps = 10, .frames = 5, .plane = 24, .prefix = true})[0].tokens.is_all());
 }
 
+TEST_CASE("a plan says which of MAGI-1's baselines it saves steps of, and keeps that when it is written") {
+  CHECK_FALSE(parse(with_decisions(R"({"tokens": "all"})")).extras);
+  CHECK_FALSE(parse(with_decisions(R"({"tokens": "all"})", R"("base": "causal", )")).extras);
+  const Plan plan = parse(with_decisions(R"({"tokens": "all"})", R"("base": "none", )"));
+  CHECK(plan.extras);
+  CHECK(parse(plan_text(plan)) == plan);
+  CHECK_THROWS_WITH(parse(with_decisions(R"({"tokens": "all"})", R"("base": "window", )")),
+                    ContainsSubstring("p.json: base: expected one of causal, none"));
+}
+
 TEST_CASE("fractions are the same columns everywhere, and other ones in another step") {
   PlanTokens tokens{.kind = PlanTokens::Kind::fraction, .fraction = 0.3, .seed = 3};
   const TokenSet set = tokens.set(0, 1, 2, 20);

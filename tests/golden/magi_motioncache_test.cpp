@@ -149,46 +149,79 @@ TEST_CASE("MotionCache on MAGI-1 repeats its fork, quirks included", "[golden]")
     if (name != "_all") check_run(m, io, name, run);
 }
 
-// 64 steps, 168 frames, the released settings but for a threshold that shows the difference: the fork's quirks one
-// after another.
-TEST_CASE("MotionCache on MAGI-1 stays nearer to causal than its fork", "[golden]") {
-  const auto root = golden::magi();
-  LONGTAKE_GOLDEN_OR_SKIP(root);
-  golden::MagiModel m(root, "distill", {});
-  m.config.run.steps = 64;
-  m.config.run.window = 4;
-  m.config.run.frames = 168;
-  const at::Tensor caption = Checkpoint::open(root / "distill" / "mot_runs.safetensors").tensor("mot.caption");
-  const auto run = [&](const std::string& policy_text, bool parity,
-                       const std::function<void(magi::Quirks&)>& correct = {}) {
+// 64 steps, 168 frames, the released settings but for a threshold that shows the difference: how far runs end from causal.
+namespace {
+
+class WholeRuns {
+ public:
+  WholeRuns(const std::filesystem::path& root, const std::string& set)
+      : model_(root, set, {}), caption_(Checkpoint::open(root / "distill" / "mot_runs.safetensors").tensor("mot.caption")) {
+    model_.config.run.steps = 64;
+    model_.config.run.window = 4;
+    model_.config.run.frames = 168;
+    causal_ = run("causal", false).first;
+  }
+
+  // And the share of FLOPs spent.
+  std::pair<double, double> distance(const std::string& name, const std::string& policy, bool parity = false,
+                  const std::function<void(magi::Quirks&)>& correct = {}) const {
+    const auto [latents, share] = run(policy, parity, correct);
+    const double error = golden::norm_error(latents, causal_);
+    fmt::print("  {:<50} recomputed {:4.1f} %, {:.4f} from causal\n", name, 100 * share, error);
+    return {error, share};
+  }
+
+ private:
+  // Final latents, and the share of FLOPs spent.
+  std::pair<at::Tensor, double> run(const std::string& policy_text, bool parity,
+                                    const std::function<void(magi::Quirks&)>& correct = {}) const {
     const PolicyChoice choice = choose_policy(parse_policy(policy_text), parity, PolicyFamily::latent);
-    magi::VideoSettings settings = magi::VideoSettings::of(m.config, 0);
+    magi::VideoSettings settings = magi::VideoSettings::of(model_.config, 0);
     magi::set_up(settings, choice);
     if (correct) correct(settings.quirks);
-    const magi::VideoTexts texts(*m.transformer, {caption}, {}, {}, {.high_quality = false, .duration = false},
+    const magi::VideoTexts texts(*model_.transformer, {caption_}, {}, {}, {.high_quality = false, .duration = false},
                                  settings.size);
-    const auto backbone = m.backbone(texts, settings.size, 6, 8);
+    const auto backbone = model_.backbone(texts, settings.size, 6, 8, settings.own_keys);
     PhiloxNoise noise(7);
     RunStats stats;
     const auto policy = make_latent_policy(choice);
     const at::Tensor latents = magi::denoise_video(backbone, *policy, settings, {}, noise, at::kCPU, stats);
-    return std::pair(latents, 1 - stats.total().saved_share());
-  };
-  const at::Tensor causal = run("causal", false).first;
-  const auto distance = [&](const std::string& name, const std::pair<at::Tensor, double>& result) {
-    const double error = golden::norm_error(result.first, causal);
-    fmt::print("  {:<50} recomputed {:4.1f} %, {:.4f} from causal\n", name, 100 * result.second, error);
-    return error;
-  };
-  distance("none", run("none", false));
+    return {latents, 1 - stats.total().saved_share()};
+  }
+
+  golden::MagiModel model_;
+  at::Tensor caption_, causal_;
+};
+
+}  // namespace
+
+// The fork's quirks one after another.
+TEST_CASE("MotionCache on MAGI-1 stays nearer to causal than its fork", "[golden]") {
+  const auto root = golden::magi();
+  LONGTAKE_GOLDEN_OR_SKIP(root);
+  const WholeRuns runs(root, "distill");
+  runs.distance("none", "none");
   for (const std::string threshold : {"0.0065", "0.015", "0.03"}) {
     const std::string text = fmt::format("motioncache:threshold={0},token_threshold={0}", threshold);
-    const double as_fork = distance(threshold + ", as the fork", run(text, true));
-    distance(threshold + ", with each chunk's own keys",
-             run(text, true, [](magi::Quirks& q) { q.first_chunks_keys = false; }));
-    distance(threshold + ", and velocities reused",
-             run(text, true, [](magi::Quirks& q) { q.first_chunks_keys = q.displacement = false; }));
-    const double corrected = distance(threshold + ", all corrections", run(text, false));
+    const double as_fork = runs.distance(threshold + ", as the fork", text, true).first;
+    runs.distance(threshold + ", with each chunk's own keys", text, true, [](magi::Quirks& q) { q.first_chunks_keys = false; });
+    runs.distance(threshold + ", and velocities reused", text, true,
+                  [](magi::Quirks& q) { q.first_chunks_keys = q.displacement = false; });
+    const double corrected = runs.distance(threshold + ", all corrections", text).first;
     CHECK(corrected < as_fork / 2);
+  }
+}
+
+TEST_CASE("MotionCache decides per token on a MAGI-1 base model", "[golden]") {
+  const auto root = golden::magi();
+  LONGTAKE_GOLDEN_OR_SKIP(root);
+  const WholeRuns runs(root, "base");
+  runs.distance("none", "none");
+  for (const std::string threshold : {"0.015", "0.03"}) {
+    const std::string values = fmt::format("threshold={0},token_threshold={0}", threshold);
+    const auto [tokens, token_share] = runs.distance(threshold + ", per token", "motioncache:" + values);
+    const auto [chunks, chunk_share] = runs.distance(threshold + ", whole chunks", "motioncache:tokens=off," + values);
+    CHECK(tokens < chunks);
+    CHECK(token_share < chunk_share);
   }
 }

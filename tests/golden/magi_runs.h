@@ -52,8 +52,8 @@ struct MagiModel {
   }
 
   magi::MagiBackbone backbone(const magi::VideoTexts& texts, const magi::VideoSize& size, int64_t height,
-                              int64_t width) const {
-    return {*transformer, texts.branches(), texts.none(), magi::video_geometry(size, height, width)};
+                              int64_t width, bool own_keys = false) const {
+    return {*transformer, texts.branches(own_keys), texts.none(), magi::video_geometry(size, height, width)};
   }
 };
 

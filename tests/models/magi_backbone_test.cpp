@@ -133,6 +133,40 @@ TEST_CASE("MAGI-1: what a branch does not store serves its own items alone") {
   CHECK(largest(out[0] - out[2]) > 1e-3);
 }
 
+TEST_CASE("MAGI-1: branches that keep their own keys compute some of a chunk's tokens, attending to the rest as it was") {
+  const Tiny tiny;
+  const auto plain = tiny.backbone();
+  const std::vector<const magi::TextKv*> text(3, &tiny.caption), no_text(3, &tiny.none);
+  const magi::MagiBackbone keeping(*tiny.transformer, {{text, false, 0, 1}, {no_text, true, 0}, {no_text, true, -1, 2}}, tiny.none,
+                                   Tiny::geometry());
+  CHECK(plain.kv_shape().branches == 1);
+  CHECK(keeping.kv_shape().branches == 3);
+  std::vector<at::Tensor> x;
+  for (int i = 0; i < 3; ++i) x.push_back(keeping.embed(at::randn({4, 2, 6, 4})));
+  std::vector<WorkItem> row{item(1, 0, 0.5, {0, 2}, false), item(2, 0, 0.1, {0, 3}, false), item(1, 1, 0.5, {0, 2}),
+                            item(2, 1, 0.1, {0, 3}),        item(1, 2, 0.5, {1, 2}, false), item(2, 2, 0.1, {2, 3}, false)};
+  const std::vector<at::Tensor> inputs{x[1], x[2], x[1], x[2], x[1], x[2]};
+  const auto full = [&](const magi::MagiBackbone& backbone, KvCache& kv) {
+    backbone.forward(std::vector{item(0, 1, 0.99, {0, 1})}, std::span(x).first(1), kv);
+    return backbone.forward(row, inputs, kv);
+  };
+  KvCache kv = tiny.cache(keeping), without = tiny.cache(plain);
+  const auto whole = full(keeping, kv), wanted = full(plain, without);
+  for (size_t i = 0; i < row.size(); ++i) CHECK(at::equal(whole[i], wanted[i]));
+  // Nothing has changed since, so what is computed again comes out as it did, each branch's with its own keys of the rest.
+  const TokenSet some = TokenSet::columns(at::arange(1, kPlane, 3, at::kLong));
+  const at::Tensor index = some.indices(2, kPlane, at::kCPU);
+  for (WorkItem& i : row) i.tokens = some;
+  const auto again = keeping.forward(row, inputs, kv);
+  for (size_t i = 0; i < row.size(); ++i) CHECK(largest(again[i] - whole[i].index_select(0, index)) < 1e-5);
+  // What the others kept decides: the text branch with the keys of the one without a text is another thing.
+  for (int64_t layer = 0; layer < 2; ++layer) {
+    CHECK(largest(kv.layer(layer, 1).k.narrow(0, 0, kTokens)) == 0);  // a chunk that the branch never ran
+    kv.layer(layer, 1).k.copy_(kv.layer(layer, 0).k), kv.layer(layer, 1).v.copy_(kv.layer(layer, 0).v);
+  }
+  CHECK(largest(keeping.forward(row, inputs, kv)[0] - again[0]) > 1e-4);
+}
+
 TEST_CASE("MAGI-1: a finished chunk has no text") {
   const Tiny tiny;
   const auto backbone = tiny.backbone();

@@ -49,7 +49,7 @@ struct Video {
 Video run(const MagiRequest& request) {
   const c10::InferenceMode inference;
   MagiEngine engine({wan_recipe(), {}, "no files"}, kCpu, {}, kSeed);
-  engine.encode({request.prompt});
+  engine.encode(request.prompts);
   Video video;
   std::vector<at::Tensor> frames;
   GenerateHooks hooks;

@@ -15,72 +15,17 @@
 
 #include "base/error.h"
 #include "models/ops/patches.h"
-#include "runtime/magi_policies.h"
-#include "runtime/magi_texts.h"
 #include "tests/catch.h"
 #include "tests/forged_state.h"
-#include "tests/models/magi_tiny.h"
 #include "tests/refused.h"
+#include "tests/runtime/magi_tiny_video.h"
 
 using namespace longtake;
 using Catch::Matchers::ContainsSubstring;
+using test::Output;
+using test::TinyVideo;
 
 namespace {
-
-struct Output {
-  at::Tensor latents;
-  RunStats stats;
-  std::vector<DecisionRecord> decisions;
-};
-
-// 8 steps, 4 chunks of 2 latent frames in flight, on latents of 6x4.
-struct TinyVideo {
-  std::unique_ptr<magi::Transformer> transformer;
-  magi::Config config;
-  std::vector<at::Tensor> captions{at::randn({7, 12}), at::randn({7, 12})};
-  std::vector<int> prompt_of;
-  at::Tensor prefix;
-  bool parity = false;
-  DenoiseHooks hooks;
-
-  explicit TinyVideo(bool distilled, int chunks = 5, at::ScalarType dtype = at::kFloat)
-      : transformer(test::tiny_magi(test::tiny_magi_config(), distilled, dtype)) {
-    config.model = test::tiny_magi_config();
-    config.engine.distilled = distilled;
-    config.engine.nearly_clean_threshold = 0.3;
-    config.run.guidance_times = {0, 0.0217, 0.1, 0.3, 0.999};
-    config.run.prev_chunk_scales = {1.5, 1.5, 1.5, 1, 1};
-    config.run.text_scales = {7.5, 7.5, 7.5, 0, 0};
-    config.run.chunk_frames = 2;
-    config.run.temporal_downsample = 4;
-    config.run.key_chunks = {5, 4, 3, 2};
-    config.run.steps = 8;
-    config.run.window = 4;
-    config.run.frames = 8 * chunks;
-  }
-
-  magi::VideoSettings settings() const {
-    return magi::VideoSettings::of(config, prefix.defined() ? static_cast<int>(prefix.size(1)) : 0);
-  }
-  Output run(CachePolicy& policy, const magi::VideoSettings& settings, const State* resume = nullptr) const {
-    const magi::VideoTexts texts(*transformer, captions, prompt_of, {}, {.high_quality = false, .duration = false},
-                                 settings.size);
-    const magi::MagiBackbone backbone(*transformer, texts.branches(), texts.none(),
-                                      magi::video_geometry(settings.size, 6, 4));
-    Output out;
-    DenoiseHooks all = hooks;
-    all.on_decision = [&](const DecisionRecord& d) { out.decisions.push_back(d); };
-    PhiloxNoise noise(5);
-    out.latents = magi::denoise_video(backbone, policy, settings, prefix, noise, at::kCPU, out.stats, all, resume);
-    return out;
-  }
-  Output run(const std::string& policy, const State* resume = nullptr) const {
-    const PolicyChoice choice = choose_policy(parse_policy(policy), parity, PolicyFamily::latent);
-    magi::VideoSettings set = settings();
-    magi::set_up(set, choice);
-    return run(*make_latent_policy(choice), set, resume);
-  }
-};
 
 // Computes what it is told for each of a chunk's steps, and all tokens in steps without an entry.
 class Scripted final : public CachePolicy {
@@ -104,13 +49,6 @@ std::map<int, TokenSet> from_step(int step, const TokenSet& set) {
   return sets;
 }
 
-// With which each policy both computes and saves here.
-const std::vector<std::string> kSaving{
-    "teacache:ret=1,threshold=0.02", "flowcache:warmup=0,threshold=0.05",
-    "motioncache:warmup=0,chunk_steps=2,threshold=0.02,token_threshold=0.03,floor=0.2",
-    "motioncache:warmup=0,chunk_steps=1,threshold=0.02,token_threshold=0.03,vote=0.5",
-    "motioncache:warmup=0,chunk_steps=0,token_threshold=0.05,reuse_first=0.5,reuse_last=0.2"};
-
 double largest(const at::Tensor& x) { return at::abs(x).max().item<double>(); }
 
 // A state as it is read back from a file: tensors of its own.
@@ -123,14 +61,13 @@ State copy_of(const State& state) {
 }  // namespace
 
 TEST_CASE("MAGI-1: policies that never save give the bits of causal, and count the same FLOPs") {
-  for (const bool distilled : {false, true}) {
-    const TinyVideo video(distilled);
+  for (const auto& [distilled, dtype] : {std::pair{false, at::kFloat}, {false, at::kBFloat16}, {true, at::kFloat}}) {
+    const TinyVideo video(distilled, 5, dtype);
     const Output plain = video.run("causal");
     CHECK(plain.stats.total().flops_saved == 0);
     for (const std::string policy :
          {"teacache:threshold=0", "flowcache:threshold=0", "motioncache:threshold=0,tokens=off",
           "motioncache:threshold=0,token_threshold=0,chunk_steps=1,warmup=0"}) {
-      if (!distilled && policy.find("token_threshold") != std::string::npos) continue;
       INFO(policy);
       const Output full = video.run(policy);
       CHECK(at::equal(full.latents, plain.latents));
@@ -141,10 +78,11 @@ TEST_CASE("MAGI-1: policies that never save give the bits of causal, and count t
 }
 
 TEST_CASE("MAGI-1: spent and saved FLOPs add up to those of causal") {
-  const TinyVideo video(true);
+  const bool distilled = GENERATE(false, true);
+  const TinyVideo video(distilled);
   const WorkCount all = video.run("causal").stats.total(), none = video.run("none").stats.total();
   CHECK(none.flops > all.flops);
-  for (const std::string& policy : kSaving) {
+  for (const std::string& policy : distilled ? test::kSavingLatentPolicies : test::kSavingOnBase) {
     INFO(policy);
     const Output some = video.run(policy);
     const WorkCount total = some.stats.total();
@@ -158,7 +96,7 @@ TEST_CASE("MAGI-1: spent and saved FLOPs add up to those of causal") {
       recomputed += d.recomputed;
       partial = partial || (d.recomputed > 0 && d.recomputed < d.tokens);
     }
-    CHECK(recomputed == total.recomputed);
+    if (distilled) CHECK(recomputed == total.recomputed);  // a base model computes each in several branches
     CHECK(partial == policy.starts_with("motioncache"));
   }
 }
@@ -182,21 +120,22 @@ TEST_CASE("MAGI-1: runs go on behind any row to the same bits") {
   };
   TinyVideo base(false, 3), distilled(true, 3), bf16(true, 3, at::kBFloat16);
   check(bf16, "none");
-  check(bf16, kSaving[2]);
+  check(bf16, test::kSavingLatentPolicies[2]);
   check(base, "none");
   check(base, "flowcache:warmup=0,threshold=0.05");
+  check(base, test::kSavingOnBase[2]);
   check(distilled, "none");
-  for (const std::string& policy : kSaving) check(distilled, policy);
+  for (const std::string& policy : test::kSavingLatentPolicies) check(distilled, policy);
   distilled.prefix = at::randn({4, 3, 6, 4});
   check(distilled, "none");
-  check(distilled, kSaving[2]);
+  check(distilled, test::kSavingLatentPolicies[2]);
   distilled.parity = true;
-  check(distilled, kSaving[2]);
+  check(distilled, test::kSavingLatentPolicies[2]);
 }
 
 TEST_CASE("MAGI-1: a state with one entry of another shape or dtype is refused and says which file") {
   TinyVideo video(true, 3);
-  const std::string policy = GENERATE(from_range(kSaving), std::string("none"));
+  const std::string policy = GENERATE(from_range(test::kSavingLatentPolicies), std::string("none"));
   INFO(policy);
   std::vector<State> states;
   video.hooks.on_row_end = [&](const RowEnd& end) { states.push_back(reread(end.state())); };
@@ -221,6 +160,25 @@ TEST_CASE("MAGI-1: only keys that somebody still attends to are held") {
   CHECK(stats.mean_kv_bytes() < static_cast<double>(stats.kv_bytes));
   video.config.run.key_chunks = {};
   CHECK(video.run("none").stats.kv_bytes == stats.kv_full_bytes);
+}
+
+TEST_CASE("MAGI-1: one text under several prompts is one prompt, and another one changes nothing before it") {
+  for (const bool distilled : {false, true}) {
+    TinyVideo video(distilled);
+    const at::Tensor one = video.run("none").latents;
+    const at::Tensor text = video.captions[0], other = video.captions[1];
+    video.captions = {text, text.clone(), text.clone()};
+    video.prompt_of = {0, 1, 1, 2, 2};
+    CHECK(at::equal(video.run("none").latents, one));
+    // Chunk 3 is in flight together with those before it.
+    video.captions = {text, other};
+    video.prompt_of = {0, 0, 0, 1, 1};
+    const at::Tensor changed = video.run("none").latents;
+    CHECK(at::equal(changed.narrow(1, 0, 6), one.narrow(1, 0, 6)));
+    for (const int chunk : {3, 4}) CHECK(largest(changed.narrow(1, 2 * chunk, 2) - one.narrow(1, 2 * chunk, 2)) > 1e-3);
+    video.prompt_of = {0, 0, 0};
+    CHECK_THROWS_AS(video.run("none"), Error);
+  }
 }
 
 TEST_CASE("MAGI-1: given frames come back as they were given") {
@@ -376,6 +334,31 @@ TEST_CASE("MAGI-1: a chunk's prompt changes that chunk and later ones") {
   CHECK(largest(two.narrow(1, 4, 2) - one.narrow(1, 4, 2)) > 1e-3);
 }
 
+TEST_CASE("MAGI-1: a base model's chosen tokens take new guided velocities, and the rest keep theirs") {
+  TinyVideo video(false, 1);
+  magi::VideoSettings settings = video.settings();
+  settings.own_keys = true;
+  std::vector<at::Tensor> after;
+  video.hooks.on_row_end = [&](const RowEnd& end) { after.push_back(end.latents.clone()); };
+  const int step = 3;  // all three branches are guided by
+  const auto run = [&](const TokenSet& set) {
+    after.clear();
+    Scripted policy({{step, set}});
+    video.run(policy, settings);
+    return after[step] - after[step - 1];
+  };
+  const at::Tensor whole = run(TokenSet::all()), kept = run(TokenSet::none());
+  const at::Tensor some = run(TokenSet::columns(at::arange(0, 6, 2, at::kLong)));  // the left half
+  CHECK(at::equal(some.narrow(3, 2, 2), kept.narrow(3, 2, 2)));
+  const at::Tensor computed = some.narrow(3, 0, 2), wanted = whole.narrow(3, 0, 2);
+  CHECK_FALSE(at::equal(computed, kept.narrow(3, 0, 2)));
+  // They see a half that is one step old, and still come nearer to those of the whole chunk than what was kept.
+  CHECK((computed - wanted).norm().item<double>() < (kept.narrow(3, 0, 2) - wanted).norm().item<double>());
+  // Without keys of their own the branches cannot do it.
+  settings.own_keys = false;
+  CHECK_THROWS_AS(run(TokenSet::columns(at::arange(0, 6, 2, at::kLong))), Error);
+}
+
 TEST_CASE("MAGI-1: help lists the policies on latents with their own keys") {
   const std::string text = describe_policies(PolicyFamily::latent);
   for (const std::string word : {"none", "causal", "teacache", "flowcache", "motioncache", "chunk_steps", "base"})
@@ -386,7 +369,10 @@ TEST_CASE("MAGI-1: help lists the policies on latents with their own keys") {
 
 TEST_CASE("MAGI-1: what a run refuses") {
   TinyVideo base(false, 2);
-  CHECK_THROWS_WITH(base.run("motioncache"), ContainsSubstring("tokens=off"));
+  base.parity = true;
+  CHECK_THROWS_WITH(base.run("motioncache"), ContainsSubstring("with distilled models alone"));
+  CHECK_NOTHROW(base.run("motioncache:tokens=off,warmup=0,threshold=0.05"));
+  base.parity = false;
   CHECK_NOTHROW(base.run("motioncache:tokens=off,warmup=0,threshold=0.05"));
   CHECK_THROWS_WITH(base.run("motioncache:phase1=3"), ContainsSubstring("has no key 'phase1'"));
   CHECK_THROWS_WITH(base.run("driftcache"), ContainsSubstring("there is no policy 'driftcache'"));

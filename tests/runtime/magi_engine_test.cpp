@@ -45,7 +45,7 @@ Video run(MagiEngine& engine, const MagiRequest& request) {
   GenerateHooks hooks;
   hooks.on_latents = [&](int, const at::Tensor& latents) { video.latents = latents.clone(); };
   hooks.on_frames = [&](const at::Tensor& x) { frames.push_back(x.clone()); };
-  engine.encode({request.prompt});
+  engine.encode(request.prompts);
   video.stats = engine.run(request, hooks);
   video.frames = at::cat(frames, 1);
   CHECK(at::isfinite(video.frames).all().item<bool>());
@@ -126,7 +126,9 @@ TEST_CASE("MAGI-1: policies decide, and parity is of one program") {
   CHECK(request_of(model, {"parity=motioncache-ref", "policy=motioncache"}).policy.parity);
   CHECK_THROWS_AS(request_of(model, {"parity=skyreels-ref"}), Error);
   const MagiFolder base(/*distilled=*/false);
-  CHECK_THROWS_AS(request_of(opened(base), {"policy=motioncache"}), Error);
+  CHECK(request_of(opened(base), {"policy=motioncache"}).settings().own_keys);
+  CHECK_FALSE(request_of(opened(base), {"policy=flowcache"}).settings().own_keys);
+  CHECK_THROWS_AS(request_of(opened(base), {"policy=motioncache", "parity=motioncache-ref"}), Error);
 }
 
 TEST_CASE("MAGI-1: decoding beside denoising gives the same bits") {
@@ -162,12 +164,31 @@ TEST_CASE("MAGI-1 begins with a picture and goes on from a video") {
   CHECK_FALSE(at::equal(other.frames, behind.frames));
 }
 
+TEST_CASE("MAGI-1: prompts over time reach the chunks of their time") {
+  const MagiFolder folder(/*distilled=*/true);
+  const ResolvedModel model = opened(folder);
+  MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
+  // Four chunks of 8 frames at 8 fps: a second each.
+  const auto request = [&](const std::string& prompts) {
+    return request_of(model, {"video.frames=32", "video.fps=8", "prompt=" + std::string(prompts.empty() ? "red" : ""), "prompts=" + prompts});
+  };
+  const Video one = run(engine, request(""));
+  CHECK(at::equal(run(engine, request("0-1.2: red\n1.2-2.9: red\n2.9-: red")).frames, one.frames));
+  const MagiRequest two = request("0-2: red\n2-: blue");
+  CHECK(two.prompts == std::vector<std::string>{"red", "blue"});
+  const Video changed = run(engine, two);
+  CHECK(at::equal(changed.latents.narrow(1, 0, 4), one.latents.narrow(1, 0, 4)));
+  CHECK_FALSE(at::equal(changed.latents.narrow(1, 4, 2), one.latents.narrow(1, 4, 2)));
+  CHECK_THAT(magi_plan_report(two, model.recipe, 4), ContainsSubstring("prompts: chunks 1-2 'red', chunks 3-4 'blue'"));
+  CHECK(magi_plan_report(request(""), model.recipe, 4).find("prompts:") == std::string::npos);
+}
+
 TEST_CASE("MAGI-1: a run that is stopped has decoded what is finished") {
   const MagiFolder folder(/*distilled=*/true);
   const ResolvedModel model = opened(folder);
   MagiEngine engine(model, kCpu, magi::QuantisedAs::working_dtype);
   const MagiRequest request = request_of(model, {"video.frames=32"});
-  engine.encode({request.prompt});
+  engine.encode(request.prompts);
   int64_t frames = 0;
   int finished = 0;
   GenerateHooks hooks;
@@ -282,6 +303,6 @@ TEST_CASE("MAGI-1: a run computes what its plan says") {
   const MagiRequest request = request_of(model, {"video.frames=24"});
   const Video video = run(engine, request);
   // The caption's rows and those in front of it.
-  const int64_t text = engine.caption(request.prompt).rows.size(0) + 2;
+  const int64_t text = engine.caption(request.prompts.front()).rows.size(0) + 2;
   CHECK(video.stats.total().flops == Approx(magi_work(request, text).flops).epsilon(0.02));
 }

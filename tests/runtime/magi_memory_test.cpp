@@ -64,7 +64,7 @@ TEST_CASE("MAGI-1: a run holds the keys and values of its plan") {
              {"video.frames=48"}, {"video.frames=48", "sampling.in_flight=2"}, {"video.frames=48", "sampling.key_chunks=all"}, {"policy=causal"}}) {
       const GenerateOptions o = options_of(model, set);
       const MagiRequest request = make_magi_request(model.recipe, o);
-      engine.encode({request.prompt});
+      engine.encode(request.prompts);
       const RunStats stats = engine.run(request, {});
       const MemoryPlan plan = plan_memory(planned(model, o, cpu));
       CHECK(plan.denoise.kv - plan.decode.kv == static_cast<double>(stats.kv_bytes));
@@ -181,7 +181,7 @@ TEST_CASE("MAGI-1: a model with its layers in host memory makes the same video, 
       for (const bool offload : {false, true}) {
         MagiEngine engine(opened, {at::kCPU, at::kBFloat16, false, offload}, quantised ? magi::QuantisedAs::fp8 : magi::QuantisedAs::working_dtype, seed);
         const MagiRequest request = make_magi_request(opened.recipe, options_of(opened));
-        engine.encode({request.prompt});
+        engine.encode(request.prompts);
         engine.load();
         CHECK(engine.transformer().offloaded() == offload);
         MagiHooks hooks;

@@ -74,7 +74,7 @@ class World {
   // Stops after `stop_after` rows where that is given.
   Output run(RunFolder* folder, std::optional<int> stop_after = std::nullopt) {
     const c10::InferenceMode inference;
-    engine_.encode({request.prompt});
+    engine_.encode(request.prompts);
     Output out;
     std::vector<at::Tensor> frames;
     GenerateHooks hooks;

@@ -312,7 +312,7 @@ TEST_CASE("MAGI-1: what training leaves becomes a folder that runs") {
       const MagiRequest request = make_magi_request(model.recipe, options.values());
       const c10::InferenceMode inference;
       MagiEngine engine(model, {at::kCPU, at::kFloat}, {});
-      engine.encode({request.prompt});
+      engine.encode(request.prompts);
       int64_t frames = 0;
       GenerateHooks hooks;
       hooks.on_frames = [&](const at::Tensor& x) {
