@@ -3,6 +3,7 @@
 // under the old marker; 'c' a chunk's data, 'p' a prefix's, 'w' a window's and 's' a state's under a marker that fits; 'n' a file of its
 // own, named by the first line. The folder is good otherwise. Anything but a folder that gives what was saved or an Error (bad_file)
 // is a bug; so is data that the marker does not cover and that is taken nevertheless.
+#include "runtime/generate.h"
 #include "runtime/run_folder.h"
 
 #include <fcntl.h>
