@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/video_sink.h"
@@ -20,7 +21,8 @@ namespace longtake {
 namespace {
 
 // The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
-constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents", "run.device", "run.threads"};
+constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents",
+                                 "run.device", "run.memory_budget", "run.threads"};
 
 // Finished windows, and the chunks of the one behind them.
 void decode_run(const RunFolder& folder, const RunProgressMade& made, const GenerateSettings& settings, const WanVae& vae, VideoSink& sink,
@@ -44,9 +46,11 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   OptionSet options;
   for (const OptionAssignment& flag : flags) options.set(flag, SourceLevel::flag);
   apply_record(options, folder->record(), run);
-  const GenerateOptions& o = options.values();
+  GenerateOptions o = options.values();
+  const auto given = [&](const char* key) { return options.source(key).level == SourceLevel::flag; };
+  if (!given("run.memory_budget")) o.memory_budget = 0;  // the run's was for more than decoding
   const ResolvedModel model = resolve_model(o.model, default_search());
-  const RunRequest request = make_request(o);
+  RunRequest request = make_request(o);
   const RunProgressMade made = folder->attach(request.settings);
   if (made.windows == 0 && made.chunks == 0) fail_file("{} holds no finished chunk yet; go on with the run first (generate --resume)", run);
 
@@ -54,8 +58,12 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   const c10::InferenceMode inference;
   const at::Device device = open_device(o.device);
   check_same_vae(folder->record(), model.require_files(), run);
+  std::string note;
+  pass_decoding(model.require_files(), device, given("run.decode_latents") && o.decode_latents > 0, o, request, note);
   Progress progress;
+  if (!note.empty()) progress.note(note);
   nlohmann::ordered_json settings = options.to_json();
+  settings["run"]["decode_latents"] = o.decode_latents;
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
   if (!o.video.empty() && !o.only_new) {
@@ -88,7 +96,7 @@ void add_decode(CLI::App& program) {
     const OptionInfo& info = *find_option(key);
     CLI::Option* option = add_option_flag(*verb, info, flags);
     option->group("Options");
-    if (info.key != "out") option->description(info.help + " [default: as in the run]");
+    if (info.key != "out" && info.key != "run.memory_budget") option->description(info.help + " [default: as in the run]");
   }
   verb->get_option("--out")->required();
   verb->callback([run, flags] { run_decode(*run, *flags); });

@@ -6,7 +6,11 @@
 
 namespace longtake {
 
+struct ModelFiles;
 struct RunRequest;
+
+// The same for decoding alone: as many latents at once as the request says, or unless the user `asked` for them as many fewer as fit.
+void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
 
 class MemoryGate {
  public:
