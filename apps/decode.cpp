@@ -6,11 +6,13 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/memory_gate.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/video_sink.h"
 #include "base/error.h"
 #include "runtime/device.h"
+#include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/progress.h"
 #include "runtime/run_folder.h"
@@ -20,15 +22,21 @@ namespace longtake {
 namespace {
 
 // The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
-constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents", "run.device", "run.threads"};
+constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents",
+                                 "run.device", "run.memory_budget", "run.threads"};
 
 void run_decode(const std::string& run, const std::vector<OptionAssignment>& flags) {
   const auto folder = RunFolder::open(run, RunFolder::Access::read);
   OptionSet options;
   for (const OptionAssignment& flag : flags) options.set(flag, SourceLevel::flag);
   apply_record(options, folder->record(), run);
-  const GenerateOptions& o = options.values();
+  GenerateOptions o = options.values();
+  const auto given = [&](const char* key) { return options.source(key).level == SourceLevel::flag; };
+  if (!given("run.memory_budget")) o.memory_budget = 0;  // the run's was for more than decoding
   const ResolvedModel model = resolve_model(o.model, default_search());
+  if (is_magi(model.recipe))
+    for (const char* key : {"run.decode_latents", "run.memory_budget"})
+      if (given(key)) fail_usage("{}: chunks of {} are decoded one by one, in one way; leave it out", options.source(key).where, model.recipe.name);
   const std::unique_ptr<VideoRequest> request = make_video_request(model.recipe, o);
   const RunLayout layout = request->layout();
   const RunProgressMade made = folder->attach(layout);
@@ -37,8 +45,15 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   if (o.threads > 0) at::set_num_threads(o.threads);
   const c10::InferenceMode inference;
   check_same_vae(folder->record(), model.require_files(), run);
+  // Without the transformer, whose precision may need another device.
+  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16};
+  std::string note;
+  if (auto* skyreels = dynamic_cast<RunRequest*>(request.get()))
+    pass_decoding(model.require_files(), target.device, given("run.decode_latents") && o.decode_latents > 0, o, *skyreels, note);
   Progress progress;
+  if (!note.empty()) progress.note(note);
   nlohmann::ordered_json settings = options.to_json(options_without_effect(model.recipe));
+  if (!is_magi(model.recipe)) settings["run"]["decode_latents"] = o.decode_latents;
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
   if (!o.video.empty() && !o.only_new) {
@@ -51,8 +66,6 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   hooks.on_window_start = [&](int window) { progress.stage(fmt::format("decoding window {}/{}", window + 1, layout.windows.size())); };
   hooks.on_latents = [&](int window, const at::Tensor& latents) { sink.latents(window, latents); };
   hooks.on_frames = [&](const at::Tensor& frames) { sink.frames(frames); };
-  // Without the transformer, whose precision may need another device.
-  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16};
   make_video_model(model, target, "auto")->decode(*request, *folder, hooks);
   const int64_t planned = request->frames();
   if (sink.frame_count() == 0) fail_file("{} holds no frames beyond those of the overlap yet; go on with the run first (generate --resume)", run);
@@ -75,7 +88,7 @@ void add_decode(CLI::App& program) {
     const OptionInfo& info = *find_option(key);
     CLI::Option* option = add_option_flag(*verb, info, flags);
     option->group("Options");
-    if (info.key != "out") option->description(info.help + " [default: as in the run]");
+    if (info.key != "out" && info.key != "run.memory_budget") option->description(info.help + " [default: as in the run]");
   }
   verb->get_option("--out")->required();
   verb->callback([run, flags] { run_decode(*run, *flags); });

@@ -7,6 +7,7 @@
 
 namespace longtake {
 
+struct ModelFiles;
 struct RunRequest;
 
 // Where a run is planned for: a GPU that is not here is taken at its word.
@@ -30,7 +31,10 @@ class MemoryGate {
   PlanInput model_;
 };
 
-// The same for MAGI-1.
+// For decoding alone: as many latents at once as the request says, or unless the user `asked` for them as many fewer as fit.
+void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
+
+// What MemoryGate is, for MAGI-1.
 class MagiMemoryGate {
  public:
   // `target` may be a planned one.

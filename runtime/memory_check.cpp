@@ -113,6 +113,20 @@ DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, do
   return {s.decode_latents, s.decode_ahead};
 }
 
+int choose_decode_latents(PlanInput input, const MemoryRoom& room, bool may_lower) {
+  int& latents = input.settings.decode_latents;
+  const auto peak = [&] { return plan_memory(input).peak(); };
+  const int asked = latents;
+  const double expected = peak();
+  while (latents > 1 && peak() > room.bytes) --latents;
+  const bool fits = peak() <= room.bytes;
+  if (fits && (may_lower || latents == asked)) return latents;
+  const std::string what = fits ? fmt::format("it fits with --decode-latents {} ({})", latents, format_bytes(peak()))
+                                : fmt::format("one at once would need {}{}", format_bytes(peak()), input.on_cpu ? "" : "; take --device cpu");
+  fail(ExitCode::no_memory, "decoding {} latent frame{} at once is expected to need {} of memory, and {} are {}; {}; a larger --memory-budget runs it all the same",
+       asked, asked == 1 ? "" : "s", format_bytes(expected), format_bytes(room.bytes), room.reason, what);
+}
+
 MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& input, double room) {
   MemoryOutlook outlook;
   outlook.otherwise = "take a smaller model, or a shorter --window";

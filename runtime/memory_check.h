@@ -36,6 +36,10 @@ struct DecodeChoice {
 // the options leave that open (--decode-latents 0). The last one tried where none fits.
 DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, double room);
 
+// Where nothing but decoding is to be done (PlanInput::only_decodes): as many latents at once as the input's settings say, or where
+// `may_lower` as many fewer as fit. Throws (no_memory) where none fits: expected, found, and what would.
+int choose_decode_latents(PlanInput input, const MemoryRoom& room, bool may_lower);
+
 // A change of the options, and the peak that is predicted with it.
 struct MemoryRemedy {
   std::string flags;

@@ -44,6 +44,14 @@ StageMemory plan_load(const PlanInput& input) {
   return m;
 }
 
+StageMemory plan_only_decoding(const PlanInput& input, double coding) {
+  StageMemory m;
+  m.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  m.coding = coding;
+  m.rest = rest(input);
+  return m;
+}
+
 // Encoding what a window takes over: the overlap's frames at once, or those that were given.
 double encode_bytes(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
@@ -118,6 +126,10 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   const int64_t branches = s.denoise.branches();
   MemoryPlan plan;
+  if (input.only_decodes) {
+    plan.decode = plan_only_decoding(input, decode_bytes(input));
+    return plan;
+  }
   if (input.encodes) plan.text = plan_text(input.text_encoder, input.text, input.text_length, input.form.value_bytes, input.on_cpu);
   plan.load = plan_load(input);
   if (input.offload)

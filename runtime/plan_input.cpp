@@ -87,6 +87,15 @@ PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int 
   return input;
 }
 
+PlanInput plan_decoder(const ModelFiles& files, const at::Device& device) {
+  PlanInput input;
+  input.on_cpu = device.is_cpu();
+  input.vae = vae_sizes(files);
+  input.vae_weights = part_sizes(files.vae, at::kFloat);
+  input.only_decodes = true;
+  return input;
+}
+
 void plan_request(PlanInput& input, const RunRequest& request) {
   const GenerateSettings& s = input.settings = request.settings;
   input.policy = request.policy;

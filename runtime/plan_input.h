@@ -19,6 +19,7 @@ struct RunRequest;
 struct ResolvedModel;
 struct GenerateOptions;
 struct ModelTarget;
+struct ModelFiles;
 
 // One part of a model, as its file's header tells, or a recipe where there is no file.
 struct PartSizes {
@@ -44,6 +45,7 @@ struct PlanInput {
   bool fp8_possible = false;
   bool offload = false;   // blocks stay in host memory and come to the device one by one
   std::optional<StepModel> steps;  // where there are files
+  bool only_decodes = false;  // nothing but the VAE is loaded
 
   // Of the run:
   GenerateSettings settings;
@@ -56,6 +58,9 @@ struct PlanInput {
 // What is to be known of the model: from the files' headers where there are files, else from the recipe. `target` says where and in which
 // precision; a run with random weights reads no files. Errors: bad_file where neither gives the sizes.
 PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false);
+
+// The same where latents are there already: the VAE's sizes alone.
+PlanInput plan_decoder(const ModelFiles& files, const at::Device& device);
 
 // Completes it with a run.
 void plan_request(PlanInput& input, const RunRequest& request);

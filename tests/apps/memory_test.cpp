@@ -62,7 +62,8 @@ TEST_CASE("a run takes what was predicted, above what the process holds anyway, 
       {"--policy", "motioncache:slow", "--size", "256x320", "--frames", "33"},
       {"--policy", "predict:slow", "--size", "384x256", "--frames", "33", "--guidance", "1"},
       {"--policy", "causal", "--size", "384x320", "--frames", "25", "--dtype", "bf16"},
-      {"--policy", "causal", "--size", "320x256", "--frames", "49", "--window", "33", "--overlap", "17"}};
+      {"--policy", "causal", "--size", "320x256", "--frames", "49", "--window", "33", "--overlap", "17"},
+      {"--policy", "causal", "--size", "320x320", "--frames", "49", "--kv", "stream:1", "--decode-latents", "2"}};
   for (const auto& more : runs) {
     INFO(fmt::format("{}", fmt::join(more, " ")));
     std::vector<std::string> arguments = {"-m", "demo", "--steps", "3", "--chunk", "3", "--set", "sampling.ar_step=1"};
@@ -166,4 +167,17 @@ TEST_CASE("weights are not offloaded from a CPU, and the message says why") {
   const ProgramResult result = run_longtake(quick_generate(folder / "x.mp4", {"--offload", "--device", "cpu"}));
   CHECK(result.status == 2);
   CHECK_THAT(result.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
+}
+
+TEST_CASE("decode is refused before anything is loaded where it does not fit, and asks for no more than decoding takes") {
+  const TemporaryFolder folder;
+  const auto run = folder / "x.mp4.run";
+  REQUIRE(run_longtake(quick_generate(folder / "x.mp4", {"--keep-run", "--memory-budget", "1TB"})).status == 0);
+  const ProgramResult refused = run_longtake({"decode", run, "-o", folder / "y.mp4", "--memory-budget", "1MB"});
+  INFO(refused.err);
+  CHECK(refused.status == 4);
+  CHECK_THAT(refused.err, ContainsSubstring("is expected to need") && ContainsSubstring("left of --memory-budget"));
+  CHECK_FALSE(std::filesystem::exists(folder / "y.mp4"));
+  CHECK(run_longtake({"decode", run, "-o", folder / "y.mp4", "--memory-budget", "1TB", "--decode-latents", "5"}).status == 0);
+  CHECK(run_longtake({"decode", run, "-o", folder / "z.mp4"}).status == 0);
 }

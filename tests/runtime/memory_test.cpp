@@ -150,3 +150,39 @@ TEST_CASE("what may be taken is the least that the system and its control groups
   for (const std::string hostile : {"0::/../../../../..", ":", "::", "0::", "x:y", "4:memory", std::string(100000, ':').c_str()})
     CHECK_NOTHROW(available_memory(meminfo, hostile, root));
 }
+
+TEST_CASE("decoding alone takes the latents at once that were asked for, or as many fewer as fit") {
+  OptionSet options;
+  options.apply_recipe(resolve_model("demo", default_search()).recipe.defaults);
+  options.set({"prompt", "a boat", "test"}, SourceLevel::flag);
+  const ResolvedModel model = resolve_model("demo", default_search());
+  PlanInput input = plan_decoder(model.require_files(), at::kCPU);
+  input.settings = make_request(options.values()).settings;
+  const auto peak = [&](int latents) {
+    PlanInput other = input;
+    other.settings.decode_latents = latents;
+    return plan_memory(other).peak();
+  };
+  const MemoryPlan plan = plan_memory(input);
+  CHECK(plan.peak() == plan.decode.total());
+  CHECK(plan.decode.weights + plan.decode.kv + plan.load.total() + plan.text.total() == 0);  // no transformer, no encoder
+  REQUIRE(input.settings.decode_latents == 5);
+  REQUIRE(peak(2) < peak(3));
+  CHECK(choose_decode_latents(input, {peak(5), "free"}, true) == 5);
+  CHECK(choose_decode_latents(input, {peak(5), "free"}, false) == 5);
+  CHECK(choose_decode_latents(input, {peak(3) - 1, "free"}, true) == 2);
+  const auto message = [&](double room, bool may_lower) {
+    try {
+      choose_decode_latents(input, {room, "free here"}, may_lower);
+    } catch (const Error& error) {
+      CHECK(error.code() == ExitCode::no_memory);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK_THAT(message(peak(3) - 1, false), ContainsSubstring("decoding 5 latent frames at once") && ContainsSubstring("free here") &&
+                                              ContainsSubstring("it fits with --decode-latents 2 ("));
+  for (const bool may_lower : {false, true}) CHECK_THAT(message(peak(1) - 1, may_lower), ContainsSubstring("one at once would need"));
+  input.on_cpu = false;
+  CHECK_THAT(message(1, true), ContainsSubstring("take --device cpu"));
+}
