@@ -24,8 +24,10 @@ RunInputs read_inputs(OptionSet& options, const Recipe& recipe) {
   const ContextRule rule = context_rule(recipe, o);
   if (is_magi(recipe)) check_magi_context(recipe, o);
   RunInputs inputs(o, rule);
-  if (is_magi(recipe) && !o.video.empty() && o.context < temporal_stride)
-    fail_usage("this model goes on from {} frames of a video or more, and there is a context of {}", temporal_stride + rule.rest, o.context);
+  // One latent frame is a picture to MAGI-1: it would be shown again.
+  const int64_t least = temporal_stride + (rule.rest == 0 ? temporal_stride : rule.rest);
+  if (is_magi(recipe) && !o.video.empty() && o.context < least)
+    fail_usage("this model goes on from {} frames of a video or more, and there is a context of {}", least, o.context);
   if (o.context != options.values().context)
     options.set({"conditioning.context", fmt::format("{}", o.context),
                  is_magi(recipe) ? "as long as the video allows" : "as long as --overlap and the video allow"},

@@ -99,6 +99,8 @@ TEST_CASE("MAGI-1 begins with a picture and goes on from a video in the program 
   CHECK(probe(folder / "longer.mp4").frames == 20 + 12);  // 5 latent frames and 3 make 4 chunks of 2
   extend.insert(extend.end(), {"--context", "6"});
   CHECK_THAT(run(extend, 2).err, ContainsSubstring("multiple of 4"));
+  extend.back() = "4";
+  CHECK_THAT(run(extend, 2).err, ContainsSubstring("8 frames of a video or more"));
 }
 
 TEST_CASE("MAGI-1 reads prompts over time, behind given frames too") {
