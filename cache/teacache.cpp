@@ -3,6 +3,11 @@
 #include "base/error.h"
 
 namespace longtake {
+namespace {
+
+constexpr double kLargestTimestep = 1000;
+
+}  // namespace
 
 std::vector<std::pair<std::string, TeaCacheSettings>> TeaCacheSettings::presets() {
   TeaCacheSettings fast;
@@ -59,6 +64,8 @@ void TeaCache::load(const State& state, const StateLayout& layout) {
   before_ = state.numbers("policy/timesteps");
   if (!before_.empty() && before_.size() != layout.frames.size())
     state.refuse(fmt::format("'policy/timesteps' should hold one number for each of {} chunks, found {}", layout.frames.size(), before_.size()));
+  for (const double t : before_)
+    if (!(t >= 0 && t <= kLargestTimestep)) state.refuse(fmt::format("'policy/timesteps' should hold numbers of 0 ... {}, found {}", kLargestTimestep, t));
 }
 
 std::vector<Decision> TeaCache::decide(const StepContext& context) {

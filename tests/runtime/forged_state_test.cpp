@@ -2,6 +2,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 
+#include <limits>
+
 #include "runtime/policies.h"
 #include "tests/catch.h"
 #include "tests/forged_state.h"
@@ -93,4 +95,18 @@ TEST_CASE("a state whose numbers do not belong to its row is refused") {
   CHECK_THAT(with("policy/chunks", std::vector<int64_t>{1, 1}), ContainsSubstring("each once, found 1"));
   CHECK_THAT(with("policy/chunks", std::vector<int64_t>{int64_t{1} << 40}), ContainsSubstring("'policy/chunks' should list chunks"));
   CHECK_THAT(with("residual/keys", std::vector<int64_t>{1, 2}), ContainsSubstring("their 2 branches"));
+}
+
+TEST_CASE("a state whose timesteps are none is refused") {
+  Window window;
+  window.policy = "teacache:ret=2,distance=linear,threshold=0.6";
+  std::vector<State> states;
+  window.run(nullptr, &states);
+  for (const double t : {-1.0, 1e300, std::numeric_limits<double>::quiet_NaN()}) {
+    State changed({}, "file");
+    for (const auto& [name, tensor] : states[3].tensors())
+      if (name != "policy/timesteps") changed.put(name, tensor);
+    changed.put_numbers("policy/timesteps", {0, 1, 2, t});
+    CHECK_THAT(refused([&] { window.run(&changed); }), ContainsSubstring("'policy/timesteps' should hold numbers of 0 ... 1000"));
+  }
 }
