@@ -53,6 +53,7 @@ void FrameDecoder::push(const at::Tensor& latents) {
 void FrameDecoder::flush() {
   if (waiting_.defined() && waiting_.size(1) > 0) decode(waiting_);
   waiting_ = at::Tensor();
+  if (settings_.history == History::reencode) stream_.reset();  // the next window is a clip of its own: nothing held while it denoises
 }
 
 void FrameDecoder::decode(const at::Tensor& latents) {
