@@ -46,7 +46,7 @@ StageMemory plan_load(const PlanInput& input) {
 
 StageMemory plan_only_decoding(const PlanInput& input, double coding) {
   StageMemory m;
-  m.vae = loaded_bytes(input, input.vae_weights, kVaeBytes);
+  m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
   m.coding = coding;
   m.rest = rest(input);
   return m;

@@ -179,8 +179,8 @@ TEST_CASE("MAGI-1: prompts over time reach the chunks of their time") {
   const Video changed = run(engine, two);
   CHECK(at::equal(changed.latents.narrow(1, 0, 4), one.latents.narrow(1, 0, 4)));
   CHECK_FALSE(at::equal(changed.latents.narrow(1, 4, 2), one.latents.narrow(1, 4, 2)));
-  CHECK_THAT(magi_plan_report(two, model.recipe, 4), ContainsSubstring("prompts: chunks 1-2 'red', chunks 3-4 'blue'"));
-  CHECK(magi_plan_report(request(""), model.recipe, 4).find("prompts:") == std::string::npos);
+  CHECK_THAT(magi_plan_report(two, model.recipe, MemoryPlan{}), ContainsSubstring("prompts: chunks 1-2 'red', chunks 3-4 'blue'"));
+  CHECK(magi_plan_report(request(""), model.recipe, MemoryPlan{}).find("prompts:") == std::string::npos);
 }
 
 TEST_CASE("MAGI-1: a run that is stopped has decoded what is finished") {

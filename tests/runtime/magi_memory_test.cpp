@@ -184,8 +184,8 @@ TEST_CASE("MAGI-1: a model with its layers in host memory makes the same video, 
         engine.encode(request.prompts);
         engine.load();
         CHECK(engine.transformer().offloaded() == offload);
-        MagiHooks hooks;
-        hooks.on_latents = [&](const at::Tensor& latents) { videos.push_back(latents.clone()); };
+        GenerateHooks hooks;
+        hooks.on_latents = [&](int, const at::Tensor& latents) { videos.push_back(latents.clone()); };
         engine.run(request, hooks);
       }
       REQUIRE(videos.size() == 2);
