@@ -14,10 +14,6 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-// docs/memory.md has what was measured, most of it within 15 %. What the C library keeps depends on how threads come to run, so that
-// on a busy machine the same run takes up to a fifth more.
-constexpr double kNear = 0.25;
-
 nlohmann::json done_event(const std::filesystem::path& log) {
   std::istringstream lines(read_bytes(log));
   nlohmann::json last;
@@ -27,7 +23,7 @@ nlohmann::json done_event(const std::filesystem::path& log) {
 }
 
 // `bench generate` with these arguments: the larger of denoising and decoding takes what was predicted, above what the process holds
-// anyway. A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
+// anyway, to 15 %. A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
 void check_prediction(std::vector<std::string> arguments) {
   INFO(fmt::format("{}", fmt::join(arguments, " ")));
   arguments.insert(arguments.begin(), {"bench", "generate"});
@@ -39,7 +35,7 @@ void check_prediction(std::vector<std::string> arguments) {
   if (report.at("denoise_peak_bytes").is_null()) LONGTAKE_SKIP("this system does not tell a process's peak memory");
   const double base = report.at("base_bytes");
   const auto most = [&](const std::string& what) { return std::max(report.at("denoise_" + what), report.at("decode_" + what)).get<double>(); };
-  CHECK(most("predicted_bytes") - base == Approx(most("peak_bytes") - base).epsilon(kNear));
+  CHECK(most("predicted_bytes") - base == Approx(most("peak_bytes") - base).epsilon(0.15));
 }
 
 // A recipe of sizes alone, large enough that what libraries hold for themselves does not decide.
@@ -58,7 +54,7 @@ void write_magi_recipe(const std::filesystem::path& folder, const std::string& m
 
 }  // namespace
 
-TEST_CASE("a run takes about what was predicted, above what the process holds anyway") {
+TEST_CASE("a run takes what was predicted, above what the process holds anyway, to 15 %") {
   // Large enough that what libraries hold for themselves does not decide, and that freed memory goes back to the system.
   const std::vector<std::vector<std::string>> runs = {
       {"--policy", "causal", "--size", "320x320", "--frames", "33"},
@@ -76,7 +72,7 @@ TEST_CASE("a run takes about what was predicted, above what the process holds an
   }
 }
 
-TEST_CASE("a MAGI-1 run takes about what was predicted, with either VAE") {
+TEST_CASE("a MAGI-1 run takes what was predicted to 15 %, with either VAE") {
   const TemporaryFolder folder;
   const std::string own = "gated_mlp: false, vae_dim: 768, vae_depth: 2, vae_heads: 12, ";
   write_magi_recipe(folder / "distilled", own + "distilled: true", "s", 36);
@@ -149,7 +145,7 @@ TEST_CASE("generate writes what each stage took beside what was predicted; decod
     peak = std::max(peak, memory.at(stage).at("peak_bytes").get<double>());
   }
   if (peak == 0) LONGTAKE_SKIP("this system does not tell a process's peak memory");
-  CHECK(predicted == Approx(peak).epsilon(kNear));
+  CHECK(predicted == Approx(peak).epsilon(0.15));
 }
 
 TEST_CASE("a run that does not fit ends before anything is loaded; a larger budget runs it, fewer latents a push settle what is left open") {
