@@ -94,10 +94,7 @@ void predict_memory(const GenerateOptions& o, const ResolvedModel& model, const 
   std::string note;
   const MemoryPlan plan = MemoryGate(model, target, o.fps, random).pass(settled, request, /*encodes=*/!random, note);
   if (!note.empty()) progress.note(note);
-  // On the CPU the process is measured as a whole.
-  const int64_t base = result.base_bytes = target.device.is_cpu() ? resident_bytes() : 0;
-  result.denoise_predicted_bytes = base + std::llround(plan.denoise.total());
-  result.decode_predicted_bytes = base + std::llround(plan.decode.total());
+  result.predict(plan, target.device.is_cpu());
 }
 
 void bench_skyreels(const GenerateOptions& o, const ResolvedModel& model, const Arguments& a, Progress& progress, BenchResult& result) {

@@ -58,10 +58,7 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   std::string memory_note;
   const MemoryPlan plan = MagiMemoryGate(model, target, o.precision, random).pass(o, request, /*encodes=*/!random, memory_note);
   if (!memory_note.empty()) progress.note(memory_note);
-  // On the CPU the process is measured as a whole.
-  const int64_t base = result.base_bytes = target.device.is_cpu() ? resident_bytes() : 0;
-  result.denoise_predicted_bytes = base + std::llround(plan.denoise.total());
-  result.decode_predicted_bytes = base + std::llround(plan.decode.total());
+  result.predict(plan, target.device.is_cpu());
   const c10::InferenceMode inference;
   std::optional<MagiEngine> engine;
   {

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "runtime/machine.h"
 #include "runtime/progress.h"
 
 namespace longtake {
@@ -15,6 +17,12 @@ double share_computed(const WorkCount& work) { return 1 - work.saved_share(); }
 std::string memory(int64_t bytes) { return bytes == 0 ? "unknown" : format_bytes(static_cast<double>(bytes)); }
 
 }  // namespace
+
+void BenchResult::predict(const MemoryPlan& plan, bool on_cpu) {
+  base_bytes = on_cpu ? resident_bytes() : 0;
+  denoise_predicted_bytes = base_bytes + std::llround(plan.denoise.total());
+  decode_predicted_bytes = base_bytes + std::llround(plan.decode.total());
+}
 
 double BenchResult::denoise_seconds() const {
   double sum = 0;

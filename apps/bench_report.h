@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/row_profile.h"
+#include "runtime/memory_plan.h"
 #include "runtime/run_stats.h"
 
 namespace longtake {
@@ -43,6 +44,8 @@ struct BenchResult {
   std::optional<RowProfile> profile;  // of the row that was asked for
   Ceilings ceilings;                  // where there is a profile
 
+  // What the run is to take, from what the process holds now: on the CPU it is measured as a whole.
+  void predict(const MemoryPlan& plan, bool on_cpu);
   bool stopped() const { return static_cast<int>(rows.size()) < rows_planned; }
   double denoise_seconds() const;
   WorkCount work() const;
