@@ -6,7 +6,7 @@
 #include "models/demo/clips.h"
 #include "models/weights/checkpoint.h"
 #include "models/weights/safetensors.h"
-#include "runtime/model.h"
+#include "runtime/plan_input.h"
 #include "tools/train/magi_stage.h"
 #include "tools/train/moments.h"
 #include "tools/train/prompts.h"
@@ -37,7 +37,7 @@ std::string recipe_text(const MagiExportOptions& o, const Checkpoint& file) {
   out += "  vae_stages: [8, 16, 32, 64]\n  vae_blocks: 1\n";
   for (const char* part : {"transformer", "text_encoder", "vae"}) {
     const std::string name = part == std::string("text_encoder") ? "text" : part;
-    out += fmt::format("  {}_parameters: {:.0f}\n", name, parameters_in((name == "transformer" ? o.model : parts_of(o)) / part));
+    out += fmt::format("  {}_parameters: {:.0f}\n", name, part_sizes((name == "transformer" ? o.model : parts_of(o)) / part, at::kFloat).parameters);
   }
   out += fmt::format("defaults:\n  policy: none\n  video: {{size: {0}x{0}, frames: 93, fps: 16}}\n  sampling:\n    steps: {1}\n{2}    chunk: {3}\n"
                      "    in_flight: 4\n    key_chunks: \"5,4,3,2\"\n    clean_key_chunks: 1\n    special_tokens: none\n  run: {{dtype: fp32}}\n",
