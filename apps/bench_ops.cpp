@@ -13,7 +13,7 @@
 #include "apps/op_bench.h"
 #include "apps/options_cli.h"
 #include "attention/attend.h"
-#include "attention/fp8_attention.h"
+#include "attention/planned_attention.h"
 #include "attention/rope.h"
 #include "base/cuda.h"
 #include "base/error.h"
@@ -157,8 +157,8 @@ class OpList {
   void fp8_attention(int64_t queries, int64_t keys) {
     const int64_t width = s_.dim / s_.heads;
     if (!attention_) {
-      attention_ = std::make_shared<Fp8Attention>(device_);
-      no_attention_ = attention_->try_out(s_.heads, width);
+      attention_ = std::make_shared<PlannedAttention>(device_);
+      no_attention_ = attention_->try_out(at::kFloat8_e4m3fn, s_.heads, width);
       if (!no_attention_.empty()) fmt::print(stderr, "attend fp8 is left out: {}\n", no_attention_);
     }
     if (!no_attention_.empty()) return;
@@ -177,7 +177,7 @@ class OpList {
   const at::ScalarType dtype_;
   const double size_;
   std::vector<OpCase> cases_;
-  std::shared_ptr<Fp8Attention> attention_;
+  std::shared_ptr<PlannedAttention> attention_;
   std::string no_attention_;
 };
 

@@ -75,7 +75,7 @@ void Linear::into(at::Tensor& out, const at::Tensor& x) const {
 }
 
 void Linear::into(at::Tensor& out, const Fp8Rows& x) const {
-  LONGTAKE_CHECK(in_fp8() && !input_factors.defined(), "expected a layer in fp8 without input factors");
+  LONGTAKE_CHECK(takes_rounded(), "expected a layer in fp8 without input factors");
   fp8_product(out, x, {weight, scale}, bias);
 }
 
@@ -92,11 +92,18 @@ void Linear::gelu_into(at::Tensor& out, const at::Tensor& x) const {
 
 void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first,
                        const Linear& second) {
-  if (first.in_fp8() && second.in_fp8() && !first.input_factors.defined() && !second.input_factors.defined()) {
-    fp8_product(hidden, quantise_rows(x), {first.weight, first.scale}, {});
+  if (first.takes_rounded()) return feed_forward_into(out, hidden, quantise_rows(x), first, second);
+  first.gelu_into(hidden, x);
+  second.into(out, hidden);
+}
+
+void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const Fp8Rows& x, const Linear& first, const Linear& second) {
+  if (second.takes_rounded()) {
+    fp8_product(hidden, x, {first.weight, first.scale}, {});
     return fp8_product(out, gelu_quantise_rows(hidden, first.bias), {second.weight, second.scale}, second.bias);
   }
-  first.gelu_into(hidden, x);
+  first.into(hidden, x);
+  hidden.copy_(at::gelu(hidden, "tanh"));
   second.into(out, hidden);
 }
 

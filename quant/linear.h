@@ -17,6 +17,8 @@ struct Linear {
   at::Tensor input_factors{};
 
   bool in_fp8() const { return scale.defined(); }
+  // Whether rows that are rounded already may be given.
+  bool takes_rounded() const { return in_fp8() && !input_factors.defined(); }
   // From now on in e4m3, with rows of x rounded to e4m3 and results in bfloat16; the old weight is let go. False, and
   // nothing changes, where the weight's sizes do not fit (fits_fp8) or it is not finite. The bias must be bfloat16.
   bool to_fp8();
@@ -32,7 +34,7 @@ struct Linear {
   // epilogue. x [rows, in] and out [rows, out] of the weight's dtype (fp8: bfloat16), out dense. Not for autograd.
   void into(at::Tensor& out, const at::Tensor& x) const;
   void gelu_into(at::Tensor& out, const at::Tensor& x) const;
-  // Of rows that are rounded already; only in fp8, without input factors.
+  // Of rows that are rounded already; only where takes_rounded().
   void into(at::Tensor& out, const Fp8Rows& x) const;
 };
 
@@ -41,6 +43,9 @@ struct Linear {
 // Linear::into.
 void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const at::Tensor& x, const Linear& first,
                        const Linear& second);
+
+// The same of rows that are rounded already; first.takes_rounded().
+void feed_forward_into(at::Tensor& out, at::Tensor& hidden, const Fp8Rows& x, const Linear& first, const Linear& second);
 
 // The same as a value. x [rows, in]; differentiable unless in fp8.
 at::Tensor feed_forward(const at::Tensor& x, const Linear& first, const Linear& second);

@@ -151,6 +151,12 @@ void Engine::load_transformer() {
   transformer_.emplace(random_seed_ ? random_transformer(model_.recipe, target_, *random_seed_)
                                     : longtake::load_transformer(model_.require_files(), target_));
   not_in_fp8_ = fit_to_target(*transformer_, target_);
+  attention_.reset();
+  attends_in_fp8_ = false;
+  if (!transformer_->merged() || !target_.device.is_cuda()) return;
+  attention_ = std::make_unique<PlannedAttention>(target_.device);
+  // (Where that cannot be, ATen's is no loss of anything that was promised.)
+  attention_->try_out(transformer_->dtype(), transformer_->config().heads, transformer_->config().head_width());
 }
 
 bool Engine::first_step_is_finite(const RunRequest& request) {
@@ -177,19 +183,15 @@ void Engine::settle_precision(const RunRequest& request, const std::function<voi
   };
   if (not_in_fp8_ > 0)
     note(fmt::format("matrix products that stay in bf16 because their sizes are not multiples of 16, or their weights not finite: {}", not_in_fp8_));
-  if (transformer_->merged()) {  // FusedRow is what attends in fp8
-    fp8_attention_ = std::make_unique<Fp8Attention>(target_.device);
+  if (attention_) {
     const auto& config = transformer_->config();
-    const std::string reason = fp8_attention_->try_out(config.heads, config.head_width());
-    if (!reason.empty()) {
-      note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
-      fp8_attention_.reset();
-    }
+    const std::string& reason = attention_->try_out(at::kFloat8_e4m3fn, config.heads, config.head_width());
+    attends_in_fp8_ = reason.empty();
+    if (!attends_in_fp8_) note(fmt::format("attention stays in bf16, with products in fp8: {}", reason));
   }
   if (first_step_is_finite(request)) return;
   note("the first step in fp8 is not finite: loading the model again in bf16");
   target_.fp8 = false;
-  fp8_attention_.reset();
   load_transformer();
 }
 
@@ -210,7 +212,7 @@ BackboneFactory Engine::backbones(const RunRequest& request) {
   // Models with an embedding of the frame rate know 16 fps and everything else (24).
   const int fps_index = request.fps == 16 ? 0 : 1;
   // Compressed keys carry a bias, which attention in fp8 does not take, and compression computes with keys and values.
-  Fp8Attention* attention = request.settings.denoise.kv.compresses() ? nullptr : fp8_attention_.get();
+  const skyreels::RowAttention attention{attention_.get(), attends_in_fp8_ && !request.settings.denoise.kv.compresses()};
   return [this, texts, prompts, fps_index, attention](const WindowGeometry& g) {
     return std::make_unique<skyreels::SkyReelsBackbone>(*transformer_, texts, g, fps_index, prompts, attention);
   };
@@ -223,10 +225,11 @@ StepModel Engine::steps(const RunRequest& request) {
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
   settle_precision(request, hooks.on_note);
-  if (fp8_attention_) {
-    fp8_attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
-      if (note) note(fmt::format("cuDNN refused {}; such calls run in bf16", why));
+  if (attention_)
+    attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
+      if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch, in bf16", why));
     };
+  if (attends_in_fp8_) {
     if (request.settings.denoise.kv.compresses() && hooks.on_note)
       hooks.on_note(fmt::format("attention stays in bf16 with --kv {}, and products in fp8", request.settings.denoise.kv.text));
   }

@@ -102,7 +102,8 @@ class Engine final : public VideoModel {
   int64_t not_in_fp8_ = 0;     // products that should be
   bool precision_settled_ = false;
   std::map<std::string, skyreels::TextKv> text_kv_;  // of the latest run: runs in a row mostly share theirs
-  std::unique_ptr<Fp8Attention> fp8_attention_;  // null where attention is in the weights' precision
+  std::unique_ptr<PlannedAttention> attention_;  // null where rows are not fused
+  bool attends_in_fp8_ = false;
 };
 
 }  // namespace longtake

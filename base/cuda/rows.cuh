@@ -21,6 +21,12 @@ __device__ inline float warp_sum(float x) {
   return x;
 }
 
+__device__ inline float warp_max(float x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+  return x;
+}
+
 // Eight values as they lie in memory: loads can all be issued before the first value is needed.
 template <class T>
 struct Eight {

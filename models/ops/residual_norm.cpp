@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "models/ops/cuda/residual_norm.cuh"
 #include "models/ops/norm.h"
+#include "quant/fp8.h"
 
 namespace longtake {
 namespace {
@@ -38,13 +39,31 @@ void check_norm(const RowNorm& norm, const at::Tensor& x) {
                  "expected scale and shift of one layout and one index");
 }
 
-void check_sum(const at::Tensor& out, const at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {
+void check_sum(const at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {
   check_rows(z, z, "the residual stream");
   check_rows(y, z, "the addend");
-  check_rows(out, z, "the result");
-  LONGTAKE_CHECK(z.scalar_type() == at::kFloat && out.scalar_type() == y.scalar_type(),
-                 "expected a float32 residual stream and a result of the addend's dtype");
+  LONGTAKE_CHECK(z.scalar_type() == at::kFloat, "expected a float32 residual stream");
   if (gate.table.defined()) check_vectors(gate, z, "gate");
+}
+
+void check_sum(const at::Tensor& out, const at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {
+  check_sum(z, y, gate);
+  check_rows(out, z, "the result");
+  LONGTAKE_CHECK(out.scalar_type() == y.scalar_type(), "expected a result of the addend's dtype");
+}
+
+void check_rounded(const Fp8Rows& out, const at::Tensor& z) {
+  LONGTAKE_CHECK(out.values.sizes() == z.sizes() && out.values.is_contiguous() && out.values.scalar_type() == at::kFloat8_e4m3fn &&
+                     out.values.device() == z.device(),
+                 "expected dense e4m3 rows [{}] on {}", fmt::join(z.sizes(), ", "), z.device().str());
+  LONGTAKE_CHECK(out.scales.dim() == 1 && out.scales.size(0) == z.size(0) && out.scales.is_contiguous() &&
+                     out.scales.scalar_type() == at::kFloat && out.scales.device() == z.device(),
+                 "expected {} dense float32 scales on {}", z.size(0), z.device().str());
+}
+
+// Whether the kernel takes both: it has one index.
+bool one_index(const RowVectors& gate, const RowNorm& norm) {
+  return !gate.table.defined() || !gate.index.defined() || !norm.scale.index.defined() || gate.index.is_same(norm.scale.index);
 }
 
 at::Tensor rows_of(const RowVectors& v) {
@@ -83,7 +102,8 @@ cuda::ResidualNorm kernel_arguments(const at::Tensor& x, const RowNorm* norm) {
   return p;
 }
 
-void run_sum(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm* norm) {
+// `scales` where `out` is e4m3.
+void run_sum(const at::Tensor& out, const at::Tensor& scales, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm* norm) {
   cuda::ResidualNorm p = kernel_arguments(z, norm);
   p.type = cuda::float_type(y);
   p.y = y.const_data_ptr();
@@ -93,6 +113,7 @@ void run_sum(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVecto
     if (gate.index.defined()) p.index = gate.index.const_data_ptr<int32_t>();
   }
   p.out = out.data_ptr();
+  if (scales.defined()) p.scales = scales.data_ptr<float>();
   const cuda::Launch launch(z, "residual_norm");
   launch.check(cuda::residual_norm(p, launch.stream()));
 }
@@ -128,19 +149,27 @@ void add_and_normalize(at::Tensor& out, at::Tensor& z, const at::Tensor& y, cons
                        const RowNorm& norm) {
   check_sum(out, z, y, gate);
   check_norm(norm, z);
-  const bool one_index = !gate.table.defined() || !gate.index.defined() || !norm.scale.index.defined() ||
-                         gate.index.is_same(norm.scale.index);
-  if (!cuda::runs_kernels(z) || !one_index || !fits(z) || !fits(y) || !fits(out) || !fits(gate) || !fits(norm.scale) ||
+  if (!cuda::runs_kernels(z) || !one_index(gate, norm) || !fits(z) || !fits(y) || !fits(out) || !fits(gate) || !fits(norm.scale) ||
       !fits(norm.shift))
     return reference::add_and_normalize(out, z, y, gate, norm);
-  run_sum(out, z, y, gate, &norm);
+  run_sum(out, {}, z, y, gate, &norm);
+}
+
+void add_and_normalize(Fp8Rows& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm& norm) {
+  check_sum(z, y, gate);
+  check_rounded(out, z);
+  check_norm(norm, z);
+  if (!cuda::runs_kernels(z) || !one_index(gate, norm) || !fits(z) || !fits(y) || !fits(out.values) || !fits(gate) || !fits(norm.scale) ||
+      !fits(norm.shift))
+    return reference::add_and_normalize(out, z, y, gate, norm);
+  run_sum(out.values, out.scales, z, y, gate, &norm);
 }
 
 void add_rows(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {
   check_sum(out, z, y, gate);
   if (!cuda::runs_kernels(z) || !fits(z) || !fits(y) || !fits(out) || !fits(gate))
     return reference::add_rows(out, z, y, gate);
-  run_sum(out, z, y, gate, nullptr);
+  run_sum(out, {}, z, y, gate, nullptr);
 }
 
 namespace reference {
@@ -151,6 +180,13 @@ void add_and_normalize(at::Tensor& out, at::Tensor& z, const at::Tensor& y, cons
                        const RowNorm& norm) {
   add(z, y, gate);
   out.copy_(normalized(z, norm));
+}
+
+void add_and_normalize(Fp8Rows& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm& norm) {
+  add(z, y, gate);
+  const Fp8Rows rows = reference::quantise_rows(normalized(z, norm));
+  out.values.copy_(rows.values);
+  out.scales.copy_(rows.scales);
 }
 
 void add_rows(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {

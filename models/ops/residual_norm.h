@@ -10,6 +10,8 @@
 
 namespace longtake {
 
+struct Fp8Rows;
+
 // One vector for each packed row: rows of `table` [n, D] float32, which may be a slice with strided rows.
 // index [rows] int32 on the same device; undefined where all rows take the first. Its values are not checked.
 struct RowVectors {
@@ -36,6 +38,10 @@ void normalize_rows(at::Tensor& out, const at::Tensor& x, const RowNorm& norm);
 void add_and_normalize(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate,
                        const RowNorm& norm);
 
+// The same with the norm rounded to e4m3 on the way, for a product in fp8: out.values [rows, D] and out.scales [rows] are written, as
+// quantise_rows (quant/fp8.h) would write them of the norm in float32.
+void add_and_normalize(Fp8Rows& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm& norm);
+
 // out = z + y * gate, rounded to y's dtype; z becomes the sum too.
 void add_rows(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate);
 
@@ -44,6 +50,7 @@ namespace reference {
 void normalize_rows(at::Tensor& out, const at::Tensor& x, const RowNorm& norm);
 void add_and_normalize(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate,
                        const RowNorm& norm);
+void add_and_normalize(Fp8Rows& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate, const RowNorm& norm);
 void add_rows(at::Tensor& out, at::Tensor& z, const at::Tensor& y, const RowVectors& gate);
 }  // namespace reference
 

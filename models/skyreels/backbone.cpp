@@ -24,9 +24,9 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context) {
 
 SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts,
                                    WindowGeometry geometry, int fps_index, std::vector<const TextKv*> prompts,
-                                   Fp8Attention* attention)
+                                   RowAttention attention)
     : transformer_(transformer), texts_{std::move(texts), std::move(prompts)}, geometry_(std::move(geometry)),
-      fps_index_(fps_index), attention_(transformer.merged() ? attention : nullptr) {
+      fps_index_(fps_index), attention_(transformer.merged() ? attention : RowAttention{}) {
   const int64_t gh = geometry_.latent_height / 2, gw = geometry_.latent_width / 2;
   geometry_.plane = gh * gw;
   rotations_ = rope_3d(geometry_.frames(), gh, gw, transformer.config().head_width(), transformer.device());
@@ -35,7 +35,7 @@ SkyReelsBackbone::SkyReelsBackbone(const Transformer& transformer, std::vector<c
 KvShape SkyReelsBackbone::kv_shape() const {
   const auto& c = transformer_.config();
   KvShape shape{c.layers, static_cast<int64_t>(texts_.branches.size()), geometry_.tokens(), c.heads, c.head_width()};
-  for (int64_t i = 0; attention_ != nullptr && i < c.layers; ++i) {
+  for (int64_t i = 0; attention_.fp8 && i < c.layers; ++i) {
     const Transformer::Block& block = transformer_.layer(i);
     shape.fp8.push_back(block.self_qkv.in_fp8() && block.self.o.in_fp8());
   }
@@ -58,7 +58,7 @@ TimeEmbedding SkyReelsBackbone::time_of(std::span<const double> timesteps) const
 std::vector<at::Tensor> SkyReelsBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                                   KvCache& kv) const {
   if (!transformer_.merged()) return forward_plain(items, inputs, kv);
-  return FusedRow(transformer_, texts_, geometry_, rotations_, fps_index_, attention_).forward(items, inputs, kv);
+  return FusedRow(transformer_, texts_, geometry_, rotations_, fps_index_, attention_.plans).forward(items, inputs, kv);
 }
 
 std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,

@@ -15,10 +15,9 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& context);
 class SkyReelsBackbone final : public Backbone {
  public:
   // texts[b] belongs to branch b; where there are `prompts`, chunks take theirs of these instead of texts[0] (WindowGeometry::Chunk::text).
-  // With `attention`, layers whose products are in fp8 attend in fp8 too, where the transformer's projections are merged. The
-  // transformer, the texts and `attention` must outlive the object.
+  // `attention` is for transformers with merged projections. The transformer, the texts and attention's plans must outlive the object.
   SkyReelsBackbone(const Transformer& transformer, std::vector<const TextKv*> texts, WindowGeometry geometry, int fps_index,
-                   std::vector<const TextKv*> prompts = {}, Fp8Attention* attention = nullptr);
+                   std::vector<const TextKv*> prompts = {}, RowAttention attention = {});
 
   const WindowGeometry& geometry() const override { return geometry_; }
   KvShape kv_shape() const override;
@@ -37,7 +36,7 @@ class SkyReelsBackbone final : public Backbone {
   Texts texts_;
   WindowGeometry geometry_;
   int fps_index_;
-  Fp8Attention* attention_;
+  RowAttention attention_;
   at::Tensor rotations_;  // [tokens, head_width/2] complex64
 };
 

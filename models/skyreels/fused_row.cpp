@@ -7,6 +7,8 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/tensor.h>
 
+#include <limits>
+
 #include "attention/attend.h"
 #include "attention/qkv_rows.h"
 #include "base/error.h"
@@ -18,10 +20,11 @@
 namespace longtake::skyreels {
 namespace {
 
-// cuDNN plans an attention call for each shape that it meets, and a policy that picks tokens brings a new count in
-// every step: calls are made for the next multiple, as large as two of the kernel's own tiles.
-constexpr int64_t kQueryMultiple = 256;
-int64_t padded(int64_t rows) { return (rows + kQueryMultiple - 1) / kQueryMultiple * kQueryMultiple; }
+// cuDNN plans an attention call for each count of queries that it meets, and a policy that picks tokens brings a new one in every step:
+// calls are made for the next multiple, as large as two of the kernel's own tiles. Attention over the text takes so little that fewer plans are
+// worth more.
+constexpr int64_t kQueryMultiple = 256, kTextQueryMultiple = 2048;
+int64_t padded(int64_t rows, int64_t multiple = kQueryMultiple) { return (rows + multiple - 1) / multiple * multiple; }
 
 OpCost product_cost(int64_t rows, const Linear& layer) {
   return {2.0 * static_cast<double>(rows) * static_cast<double>(layer.weight.numel()), 0};
@@ -51,15 +54,23 @@ struct FusedRow::Batch {
 
   at::Tensor z{};        // [rows, D] float32: the residual stream
   at::Tensor u{};        // [rows, D]: normalised input of a product, at last the result
+  Fp8Rows rounded{};     // the same for a product in fp8; undefined where there is none
+  bool is_rounded = false;  // which of both holds the present input
   at::Tensor qkv{};      // [rows, 3 D], the same memory as ffn
-  at::Tensor ffn{};      // [rows, ffn_dim]
-  at::Tensor queries{};  // [rows + kQueryMultiple, heads, head_width]: calls for padded rows read past the last one
-  at::Tensor y{};        // [rows, D]: what is added to z next
+  at::Tensor ffn{};      // [rows / pieces, ffn_dim]: the feed-forward part takes so many rows at a time
+  at::Tensor y{};        // [rows, D]: what is added to z next; the same memory as queries
 
-  // For layers in fp8, with a place for each branch, `place_rows` behind that of the branch before it. That is the same in every row of
-  // a window, because cuDNN's plans hold it, and keeps every branch's first element aligned.
+  // out = the present input through `layer`.
+  void multiply(at::Tensor& out, const Linear& layer) const { is_rounded ? layer.into(out, rounded) : layer.into(out, u); }
+
+  // With a place for each branch, `place_rows` behind that of the branch before it. That is the same in every row of a window, because
+  // cuDNN's plans hold it, and keeps every branch's first element aligned. Calls for padded rows read past the last one.
+  //
+  // y may lie in the same memory: a run's result is written behind its attention, and never over queries of runs to come, whose rows of y do not
+  // begin before it ends and whose places lie no earlier than their rows of y.
   int64_t place_rows = 0;
-  at::Tensor queries_fp8{};  // [branches * place_rows + kQueryMultiple, heads, head_width] e4m3
+  at::Tensor queries{};      // [branches * place_rows + kTextQueryMultiple, heads, head_width]; of the text: packed, without places
+  at::Tensor queries_fp8{};  // the same in e4m3, for layers in fp8
   at::Tensor scales{};       // [branches * place_rows] float32: of attention's results, one value in all of a branch's place
 
   struct Place {
@@ -76,13 +87,17 @@ struct FusedRow::Batch {
 };
 
 FusedRow::FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
-                   const at::Tensor& rotations, int fps_index, Fp8Attention* attention)
+                   const at::Tensor& rotations, int fps_index, PlannedAttention* attention)
     : transformer_(transformer), texts_(texts), geometry_(geometry), rotations_(rotations), fps_index_(fps_index),
       attention_(attention) {
   LONGTAKE_CHECK(transformer.merged(), "expected a transformer with merged projections");
+  for (int64_t i = 0; i < transformer.config().layers; ++i) {
+    const Transformer::Block& block = transformer.layer(i);
+    for (const Linear* product : {&block.self_qkv, &block.cross.q, &block.ffn_in}) rounds_ = rounds_ || product->takes_rounded();
+  }
 }
 
-FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, bool fp8) const {
+FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, const KvCache& kv) const {
   const TransformerConfig& c = transformer_.config();
   const at::Device device = transformer_.device();
   const int64_t plane = geometry_.plane;
@@ -129,39 +144,49 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
   batch.vector = at::cat(vector);
 
   batch.u = at::empty({rows, c.dim}, typed);
-  batch.y = at::empty({rows, c.dim}, typed);
-  batch.queries = at::empty({rows + kQueryMultiple, c.heads, c.head_width()}, typed);
-  // The widest of both is dead while the other lives.
-  const at::Tensor wide = at::empty({rows * std::max(3 * c.dim, c.ffn_dim)}, typed);
-  batch.qkv = wide.narrow(0, 0, rows * 3 * c.dim).view({rows, 3 * c.dim});
-  batch.ffn = wide.narrow(0, 0, rows * c.ffn_dim).view({rows, c.ffn_dim});
-  if (fp8) {
-    batch.place_rows = padded(geometry_.tokens());
-    const int64_t count = static_cast<int64_t>(batch.layout.branches.size()) * batch.place_rows;
-    batch.queries_fp8 = at::empty({count + kQueryMultiple, c.heads, c.head_width()}, typed.dtype(at::kFloat8_e4m3fn));
-    batch.scales = at::empty({count}, typed.dtype(at::kFloat));
+  if (rounds_)
+    batch.rounded = {at::empty({rows, c.dim}, typed.dtype(at::kFloat8_e4m3fn)), at::empty({rows}, typed.dtype(at::kFloat))};
+  batch.place_rows = padded(geometry_.tokens());
+  const int64_t placed = static_cast<int64_t>(batch.layout.branches.size()) * batch.place_rows;
+  batch.queries = at::empty({placed + kTextQueryMultiple, c.heads, c.head_width()}, typed);
+  // Whoever asks for queries does so when y is written already.
+  batch.y = kv.on_queries ? at::empty({rows, c.dim}, typed) : batch.queries.narrow(0, 0, rows).flatten(1);
+  // The one is dead while the other lives.
+  batch.qkv = at::empty({rows, 3 * c.dim}, typed);
+  const int64_t pieces = (c.ffn_dim + 3 * c.dim - 1) / (3 * c.dim), piece = (rows + pieces - 1) / pieces;
+  batch.ffn = batch.qkv.numel() >= piece * c.ffn_dim ? batch.qkv.flatten().narrow(0, 0, piece * c.ffn_dim).view({piece, c.ffn_dim})
+                                                     : at::empty({piece, c.ffn_dim}, typed);
+  const std::vector<bool>& fp8 = kv.shape().fp8;
+  if (std::find(fp8.begin(), fp8.end(), true) != fp8.end()) {
+    batch.queries_fp8 = at::empty_like(batch.queries, typed.dtype(at::kFloat8_e4m3fn));
+    batch.scales = at::empty({placed}, typed.dtype(at::kFloat));
   }
   return batch;
 }
 
 std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                           KvCache& kv) const {
-  const std::vector<bool>& fp8 = kv.shape().fp8;
   std::optional<OpScope> packing(std::in_place, "pack the row");
-  Batch b = pack(items, inputs, std::find(fp8.begin(), fp8.end(), true) != fp8.end());
+  Batch b = pack(items, inputs, kv);
   packing.reset();
   const double eps = transformer_.config().eps;
   const int64_t layers = transformer_.config().layers;
   const OpCost sum_cost = rows_cost(b.layout.rows * transformer_.config().dim, 8 + 2 * static_cast<double>(c10::elementSize(b.u.scalar_type())));
+  const OpCost sum_rounded_cost = rows_cost(b.layout.rows * transformer_.config().dim, 9 + static_cast<double>(c10::elementSize(b.u.scalar_type())));
   const auto modulation = [&](int64_t layer, int64_t shift, int64_t scale) {
     return RowNorm::modulation(b.modulation.select(0, layer), b.vector, shift, scale, eps);
   };
   const auto gate = [&](int64_t layer, int64_t row) {
     return RowVectors{b.modulation.select(0, layer).select(1, row), b.vector};
   };
-  const auto add_norm = [&](const RowVectors& gate, const RowNorm& norm) {
-    const OpScope scope("add and norm", sum_cost);
-    add_and_normalize(b.u, b.z, b.y, gate, norm);
+  // The sum's norm is the input of `product`.
+  const auto add_norm = [&](const RowVectors& gate, const RowNorm& norm, const Linear& product) {
+    const OpScope scope("add and norm", product.takes_rounded() ? sum_rounded_cost : sum_cost);
+    b.is_rounded = product.takes_rounded();
+    if (b.is_rounded)
+      add_and_normalize(b.rounded, b.z, b.y, gate, norm);
+    else
+      add_and_normalize(b.u, b.z, b.y, gate, norm);
   };
 
   normalize_rows(b.u, b.z, modulation(0, 0, 1));
@@ -173,20 +198,30 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
       self_attend_fp8(layer, b, kv);
     else
       self_attend(layer, b, kv);
-    add_norm(gate(layer, 2), RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps));
+    add_norm(gate(layer, 2), RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps), block.cross.q);
     cross_attend(layer, b);
-    add_norm({}, modulation(layer, 3, 4));
-    {
-      const OpScope scope(named(block.ffn_in.in_fp8(), "feed forward", "feed forward fp8"),
-                          {product_cost(b.layout.rows, block.ffn_in).flops + product_cost(b.layout.rows, block.ffn_out).flops});
-      feed_forward_into(b.y, b.ffn, b.u, block.ffn_in, block.ffn_out);
-    }
+    add_norm({}, modulation(layer, 3, 4), block.ffn_in);
+    feed_forward(block, b);
     if (layer + 1 < layers)
-      add_norm(gate(layer, 5), modulation(layer + 1, 0, 1));
+      add_norm(gate(layer, 5), modulation(layer + 1, 0, 1), transformer_.layer(layer + 1).self_qkv);
     else
       add_rows(b.u, b.z, b.y, gate(layer, 5));
   }
   return b.u.split_with_sizes(b.layout.rows_of_item);
+}
+
+void FusedRow::feed_forward(const Transformer::Block& block, const Batch& b) const {
+  const OpScope scope(named(block.ffn_in.in_fp8(), "feed forward", "feed forward fp8"),
+                      {product_cost(b.layout.rows, block.ffn_in).flops + product_cost(b.layout.rows, block.ffn_out).flops});
+  for (int64_t begin = 0, count; begin < b.layout.rows; begin += count) {
+    count = std::min(b.ffn.size(0), b.layout.rows - begin);
+    const auto piece = [&](const at::Tensor& x) { return x.narrow(0, begin, count); };
+    at::Tensor y = piece(b.y), hidden = b.ffn.narrow(0, 0, count);
+    if (b.is_rounded)
+      feed_forward_into(y, hidden, Fp8Rows{piece(b.rounded.values), piece(b.rounded.scales)}, block.ffn_in, block.ffn_out);
+    else
+      feed_forward_into(y, hidden, piece(b.u), block.ffn_in, block.ffn_out);
+  }
 }
 
 void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) const {
@@ -194,7 +229,7 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
   at::Tensor qkv = b.qkv;
   {
     const OpScope scope(named(block.self_qkv.in_fp8(), "product q k v", "product q k v fp8"), product_cost(b.layout.rows, block.self_qkv));
-    block.self_qkv.into(qkv, b.u);
+    b.multiply(qkv, block.self_qkv);
   }
   const double width = static_cast<double>(c10::elementSize(qkv.scalar_type())), stored = kv.shape().in_fp8(layer) ? 1 : width;
   const OpScope scope("q k norm, rotation, store", rows_cost(qkv.numel(), width + stored));
@@ -208,7 +243,7 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
       layer_kv.settle_v_scale(rows.narrow(1, 2 * D, D));
     }
     KvRows store{layer_kv.k, layer_kv.v, b.store_row.narrow(0, run.begin, run.rows), layer_kv.first, layer_kv.v_scale};
-    at::Tensor q = fp8 ? b.queries_fp8.narrow(0, b.place_of(run).row, run.rows) : b.queries.narrow(0, run.begin, run.rows);
+    at::Tensor q = (fp8 ? b.queries_fp8 : b.queries).narrow(0, b.place_of(run).row, run.rows);
     qkv_rows(q, store, rows, b.position.narrow(0, run.begin, run.rows), norm);
   }
 }
@@ -222,10 +257,12 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   };
   for (const auto& group : b.attention) {
     std::vector<Sequence> sequences;
+    int64_t room = std::numeric_limits<int64_t>::max();
     for (const RowLayout::Run& run : group) {
       const KvLayer& store = kv.layer(layer, run.branch);
       const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
-      const at::Tensor q = b.queries.narrow(0, run.begin, padded(run.rows));
+      const at::Tensor q = b.queries.narrow(0, b.place_of(run).row, padded(run.rows));
+      room = std::min(room, store.k.size(0) - keys.begin);
       const auto held = [&](const at::Tensor& x) {
         return x.defined() ? x.narrow(0, keys.begin, keys.end - keys.begin) : x;
       };
@@ -234,7 +271,7 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
     std::vector<at::Tensor> out;
     {
       const OpScope scope("attention", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
-      out = attend_together(sequences);
+      out = attention_ ? attention_->together(sequences, room) : attend_together(sequences);
     }
     for (size_t i = 0; i < group.size(); ++i) project(group[i], out[i]);
   }
@@ -244,7 +281,7 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   for (const RowLayout::Run& run : b.layout.branches) {
     while (end < run.begin + run.rows) end += b.layout.rows_of_item[item++];
     const int64_t rows = b.layout.rows_of_item[item - 1];
-    kv.on_queries(layer, run.branch, b.queries.narrow(0, end - rows, rows));
+    kv.on_queries(layer, run.branch, b.queries.narrow(0, b.place_of(run).row + run.rows - rows, rows));
   }
 }
 
@@ -256,17 +293,19 @@ void FusedRow::self_attend_fp8(int64_t layer, const Batch& b, KvCache& kv) const
     scales.narrow(0, b.place_of(run).begin, run.rows).copy_(kv.layer(layer, run.branch).v_scale);
   for (const auto& group : b.attention) {
     std::vector<Sequence> sequences;
+    int64_t room = std::numeric_limits<int64_t>::max();
     for (const RowLayout::Run& run : group) {
       const KvLayer& store = kv.layer(layer, run.branch);
       const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
       const int64_t count = keys.end - keys.begin;
+      room = std::min(room, store.k.size(0) - keys.begin);
       sequences.push_back({b.queries_fp8.narrow(0, b.place_of(run).row, padded(run.rows)), store.k.narrow(0, keys.begin, count),
                            store.v.narrow(0, keys.begin, count), {}});
     }
     std::vector<at::Tensor> out;
     {
       const OpScope scope("attention fp8", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
-      out = attention_->together(sequences);
+      out = attention_->together(sequences, room);
     }
     const OpScope scope("product o fp8", {static_cast<double>(group.size()) * product_cost(group[0].rows, o).flops});
     for (size_t i = 0; i < group.size(); ++i) {
@@ -283,7 +322,7 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
   at::Tensor q = b.queries.narrow(0, 0, rows).flatten(1);
   {
     const OpScope scope(named(cross.q.in_fp8(), "product q of text", "product q of text fp8"), product_cost(rows, cross.q));
-    cross.q.into(q, b.u);
+    b.multiply(q, cross.q);
   }
   {
     const OpScope scope("q norm of text", rows_cost(q.numel(), 2 * static_cast<double>(c10::elementSize(q.scalar_type()))));
@@ -294,7 +333,8 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
     at::Tensor attended;
     {
       const OpScope scope("attention on text", attention_cost(1, run.rows, k.size(0), transformer_.config().dim));
-      attended = attend(b.queries.narrow(0, run.begin, padded(run.rows)), k, v);
+      const Sequence sequence{b.queries.narrow(0, run.begin, padded(run.rows, kTextQueryMultiple)), k, v, {}};
+      attended = attention_ ? attention_->together({&sequence, 1}).front() : attend(sequence.q, k, v);
     }
     const OpScope scope(named(cross.o.in_fp8(), "product o of text", "product o of text fp8"), product_cost(run.rows, cross.o));
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);

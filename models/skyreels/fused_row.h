@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "attention/fp8_attention.h"
+#include "attention/planned_attention.h"
 #include "models/backbone.h"
 #include "models/skyreels/row_layout.h"
 #include "models/skyreels/transformer.h"
@@ -36,12 +36,17 @@ struct Texts {
   }
 };
 
+// How rows attend.
+struct RowAttention {
+  PlannedAttention* plans = nullptr;  // null: through attend()
+  bool fp8 = false;                   // in fp8 in layers whose products are; needs plans
+};
+
 class FusedRow {
  public:
-  // transformer.merged(); rotations [tokens of the window, head_width/2] complex64; `attention` where the cache has layers in fp8.
-  // Everything must outlive the object.
+  // transformer.merged(); rotations [tokens of the window, head_width/2] complex64. Everything must outlive the object.
   FusedRow(const Transformer& transformer, const Texts& texts, const WindowGeometry& geometry,
-           const at::Tensor& rotations, int fps_index, Fp8Attention* attention = nullptr);
+           const at::Tensor& rotations, int fps_index, PlannedAttention* attention = nullptr);
 
   // As Backbone::forward.
   std::vector<at::Tensor> forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
@@ -49,7 +54,8 @@ class FusedRow {
 
  private:
   struct Batch;
-  Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, bool fp8) const;
+  Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, const KvCache& kv) const;
+  void feed_forward(const Transformer::Block& block, const Batch& batch) const;
   void project_and_store(int64_t layer, const Batch& batch, KvCache& kv) const;
   void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
   void self_attend_fp8(int64_t layer, const Batch& batch, KvCache& kv) const;
@@ -60,7 +66,8 @@ class FusedRow {
   const WindowGeometry& geometry_;
   const at::Tensor& rotations_;
   int fps_index_;
-  Fp8Attention* attention_;
+  PlannedAttention* attention_;
+  bool rounds_ = false;  // there are products in fp8 whose input is rounded as it is normalised
 };
 
 }  // namespace longtake::skyreels

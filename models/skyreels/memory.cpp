@@ -17,11 +17,12 @@ double large_products(const TransformerConfig& c) { return 6 * d(c.dim) * d(c.di
 // FusedRow::Batch, and what the widest layer adds to it.
 double fused_row_bytes(const TransformerConfig& c, const ComputeForm& form, const RowSize& row) {
   const double D = d(c.dim), F = d(c.ffn_dim), b = d(form.value_bytes), rows = d(row.rows);
-  const double shared = rows * (4 * D + 3 * b * D + b * std::max(3 * D, F) + 3 * 4);  // z; u, y, queries; qkv or ffn; three indices
+  const double placed = d(row.branches * row.window_tokens);
+  const double shared = rows * (4 * D + b * D + 3 * b * D + 3 * 4) + placed * b * D;  // z; u; qkv or a part of ffn; three indices; queries and y
   double layer = rows * b * D;                           // attention's result: both branches of a group in one call
-  if (form.fp8) layer = std::max(layer, rows * (F + D));  // rounded rows of the feed-forward part
-  double fp8 = 0;
-  if (form.fp8_attention) fp8 = d(row.branches * row.window_tokens) * (D + 4);
+  double fp8 = form.fp8 ? rows * (D + 4) : 0;  // rounded input of the products; then of the feed-forward part's second
+  if (form.fp8) layer = std::max(layer, rows * std::min(F, 3 * D));
+  if (form.fp8_attention) fp8 += placed * (D + 4);
   return shared + layer + fp8;
 }
 

@@ -18,8 +18,7 @@ __device__ inline float gelu_tanh(float x) {
 
 __device__ inline float block_max(float x) {
   __shared__ float of_warp[32];
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+  x = warp_max(x);
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
   __syncthreads();
   const int warps = static_cast<int>(blockDim.x / 32);

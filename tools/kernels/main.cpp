@@ -26,7 +26,7 @@
 
 #include "attention/attend.h"
 #include "attention/cudnn/sdpa.h"
-#include "attention/fp8_attention.h"
+#include "attention/planned_attention.h"
 #include "base/cuda.h"
 #include "base/error.h"
 #include "models/ops/bench_ops.h"
@@ -107,7 +107,7 @@ struct Window {
   RandomSource source;
   skyreels::Transformer transformer;
   skyreels::TextKv cond, uncond;
-  Fp8Attention attention{kGpu};
+  PlannedAttention attention{kGpu};
   std::unique_ptr<skyreels::SkyReelsBackbone> backbone;
   std::vector<at::Tensor> embedded;
 
@@ -126,18 +126,18 @@ struct Window {
     const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
     cond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
     uncond = skyreels::prepare_text(transformer, at::randn({512, 4096}, typed));
-    bind(nullptr);
+    bind({});
     for (int c = 0; c < kChunks; ++c)
       embedded.push_back(backbone->embed(at::randn({16, kFrames, 68, 120}, typed.dtype(at::kFloat))));
   }
 
-  void bind(Fp8Attention* fp8) {
+  void bind(skyreels::RowAttention row_attention) {
     WindowGeometry geometry;
     for (int c = 0; c < kChunks; ++c) geometry.chunks.push_back({c * kFrames, kFrames});
     geometry.latent_height = 68;
     geometry.latent_width = 120;
     backbone = std::make_unique<skyreels::SkyReelsBackbone>(
-        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1, std::vector<const skyreels::TextKv*>{}, fp8);
+        transformer, std::vector<const skyreels::TextKv*>{&cond, &uncond}, geometry, 1, std::vector<const skyreels::TextKv*>{}, row_attention);
   }
 
   std::vector<at::Tensor> row(const TokenSet& tokens, KvCache& kv) const {
@@ -204,7 +204,12 @@ void time_rows() {
   const auto plain = time_row("plain, full", window, TokenSet::all(), kv, 1, true);
   const auto plain_columns = time_row("plain, 70 % columns", window, columns, kv, 1, true);
   window.transformer.merge_projections();
+  const auto by_aten = time_row("fused, full, attention through ATen", window, TokenSet::all(), kv, 3, false);
+  const std::string& why = window.attention.try_out(at::kBFloat16, 12, 128);
+  if (!why.empty()) std::printf("  plans refused: %s\n", why.c_str());
+  window.bind({&window.attention, false});
   const auto fused = time_row("fused, full", window, TokenSet::all(), kv, 3, false);
+  std::printf("  our plans against ATen's: relative difference %.2e\n", relative_error(fused, by_aten));
   std::printf("  fused against plain, full: relative difference %.2e\n", relative_error(fused, plain));
   const auto all_columns = time_row("fused, all columns", window, every, kv, 1, false);
   bool same = true;
@@ -228,11 +233,11 @@ void time_fp8_rows() {
     wide = time_row("attention in bf16, full", window, TokenSet::all(), kv, 2, false);
   }
   const double begin = seconds_now();
-  const std::string& why = window.attention.try_out(12, 128);
+  const std::string& why = window.attention.try_out(at::kFloat8_e4m3fn, 12, 128);
   std::printf("  trying cuDNN took %.2f s%s%s\n", seconds_now() - begin, why.empty() ? "" : "; refused: ", why.c_str());
   if (!why.empty()) return;
   window.attention.on_refusal = [](const std::string& text) { std::printf("  REFUSED: %s\n", text.c_str()); };
-  window.bind(&window.attention);
+  window.bind({&window.attention, true});
   KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
   std::printf("  keys and values: %.2f GB\n", static_cast<double>(kv.bytes()) * 1e-9);
   for (const auto& [name, tokens] : {std::pair{"first row with new plans, full", TokenSet::all()}, std::pair{"first row, 70 % columns", columns}}) {

@@ -1,6 +1,8 @@
 #include "models/ops/cuda/residual_norm.cuh"
 
+#include "base/cuda/e4m3.cuh"
 #include "base/cuda/rows.cuh"
+#include "quant/cuda/quantise_rows.cuh"
 
 namespace longtake::cuda {
 namespace {
@@ -8,6 +10,7 @@ namespace {
 // ----------------------------------------------------------------------------------------------------------------------
 // CUDA kernel
 
+// Out: float, a 2-byte type, or uint8_t for e4m3 with a scale for the row.
 template <int kSteps, class X, class Y, class Out>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) residual_norm_kernel(const ResidualNorm p) {
   const int lane = threadIdx.x % 32, width = static_cast<int>(p.width);
@@ -72,13 +75,16 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) residual_norm_kernel(cons
   if (!p.out) return;
 
   Out* const out = static_cast<Out*>(p.out) + row * width;
-  if (!p.scale) {
+  constexpr bool kRounds = std::is_same_v<Out, uint8_t>;
+  if constexpr (!kRounds) {
+    if (!p.scale) {
 #pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      const int column = (32 * j + lane) * kStep;
-      if (column < width) store_eight(out + column, v[j]);
+      for (int j = 0; j < kSteps; ++j) {
+        const int column = (32 * j + lane) * kStep;
+        if (column < width) store_eight(out + column, v[j]);
+      }
+      return;
     }
-    return;
   }
 
   float sum = 0;
@@ -110,7 +116,26 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) residual_norm_kernel(cons
     load_constant_eight(shift + column, b);
 #pragma unroll
     for (int i = 0; i < kStep; ++i) v[j][i] = fmaf(v[j][i] * factor, a[i] + p.one, b[i]);
-    store_eight(out + column, v[j]);
+    if constexpr (!kRounds) store_eight(out + column, v[j]);
+  }
+  if constexpr (kRounds) {
+    float largest = 0;
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j)
+#pragma unroll
+      for (int i = 0; i < kStep; ++i)
+        if ((32 * j + lane) * kStep < width) largest = fmaxf(largest, fabsf(v[j][i]));
+    largest = fmaxf(warp_max(largest), kSmallestRow);
+    const float to_e4m3 = kE4m3Max / largest;
+    if (lane == 0) p.scales[row] = largest / kE4m3Max;
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j) {
+      const int column = (32 * j + lane) * kStep;
+      if (column >= width) continue;
+#pragma unroll
+      for (int i = 0; i < kStep; ++i) v[j][i] *= to_e4m3;
+      store_e4m3_eight(out + column, v[j]);
+    }
   }
 }
 
@@ -127,7 +152,10 @@ int residual_norm(const ResidualNorm& p, Stream stream) {
       using T = decltype(value);
       constexpr int kSteps = decltype(steps)::value;
       const dim3 grid(static_cast<unsigned>(blocks)), block(32 * kWarpsPerBlock);
-      if (p.narrow_input)
+      if (p.scales && (p.narrow_input || !p.y || !p.scale)) return static_cast<int>(cudaErrorInvalidValue);
+      if (p.scales)
+        residual_norm_kernel<kSteps, float, T, uint8_t><<<grid, block, 0, stream>>>(p);
+      else if (p.narrow_input)
         residual_norm_kernel<kSteps, T, T, float><<<grid, block, 0, stream>>>(p);
       else
         residual_norm_kernel<kSteps, float, T, T><<<grid, block, 0, stream>>>(p);

@@ -25,6 +25,8 @@ struct ResidualNorm {
   const float* shift = nullptr;
   float one = 1;
   void* out = nullptr;  // [rows, width]; null: only x is updated
+  // With it `out` is e4m3: the norm times (448 / its row's largest magnitude), and this is [rows] largest / 448 (fp8.h). Needs y and scale.
+  float* scales = nullptr;
 
   // Row r takes gate, scale and shift [width] at index[r] * stride; all the first where index is null.
   const int32_t* index = nullptr;

@@ -5,7 +5,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 
-#include "attention/fp8_attention.h"
+#include "attention/planned_attention.h"
 #include "models/skyreels/backbone.h"
 #include "models/weights/random_source.h"
 #include "tests/catch.h"
@@ -20,7 +20,7 @@ constexpr int64_t kPlane = 12, kLayers = 5;
 
 struct Model {
   at::Device device;
-  Fp8Attention attention;
+  PlannedAttention attention;
   std::unique_ptr<skyreels::Transformer> transformer;
   skyreels::TextKv cond, uncond;
   WindowGeometry geometry;
@@ -33,7 +33,8 @@ struct Model {
     transformer = std::make_unique<skyreels::Transformer>(source, config);
     transformer->merge_projections();
     transformer->to_fp8();
-    attention.try_out(2, 128);
+    attention.try_out(at::kBFloat16, 2, 128);
+    attention.try_out(at::kFloat8_e4m3fn, 2, 128);
     const auto f32 = at::TensorOptions().dtype(at::kFloat).device(device);
     cond = skyreels::prepare_text(*transformer, at::randn({6, 64}, f32).to(at::kBFloat16));
     uncond = skyreels::prepare_text(*transformer, at::randn({6, 64}, f32).to(at::kBFloat16));
@@ -44,7 +45,7 @@ struct Model {
   }
 
   skyreels::SkyReelsBackbone backbone(bool fp8) {
-    return {*transformer, {&cond, &uncond}, geometry, 1, {}, fp8 ? &attention : nullptr};
+    return {*transformer, {&cond, &uncond}, geometry, 1, {}, fp8 ? skyreels::RowAttention{&attention, true} : skyreels::RowAttention{}};
   }
   KeyRange keys(int chunk) const { return {0, (geometry.chunks[chunk].first + geometry.chunks[chunk].frames) * kPlane}; }
 

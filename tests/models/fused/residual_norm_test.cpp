@@ -2,11 +2,13 @@
 #include "models/ops/residual_norm.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/amax.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 
+#include "quant/fp8.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 #include "tests/errors.h"
@@ -117,4 +119,29 @@ TEST_CASE("the norms refuse what does not fit and say what they found") {
   CHECK_THROWS_WITH(add_and_normalize(out, z, z, {}, wrong), Catch::Matchers::ContainsSubstring("one index"));
   CHECK_THROWS_WITH(normalize_rows(out, z, RowNorm::modulation(c.vectors, c.index.narrow(0, 0, 2), 0, 1, 1e-6)),
                     Catch::Matchers::ContainsSubstring("int32 [3]"));
+}
+
+TEST_CASE("add_and_normalize in fp8 rounds the norm as quantise_rows would") {
+  for (const auto& device : test_devices())
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      for (const auto& [rows, D] : kShapes) {
+        const auto options = at::TensorOptions().dtype(dtype).device(device), floats = options.dtype(at::kFloat);
+        const Case c(rows, D, options);
+        const at::Tensor before = at::randn({rows, D}, floats) * 3 + 1, y = at::randn({rows, D}, options);
+        INFO(rows << " x " << D << " " << c10::toString(dtype) << " on " << device.str());
+        for (const RowNorm& norm : {c.modulation(), c.affine()}) {
+          at::Tensor z = before.clone(), sum = before.clone(), plain = test::poisoned({rows, D}, options);
+          add_and_normalize(plain, sum, y, c.gate(), norm);
+          Fp8Rows out{test::poisoned({rows, D}, floats).to(at::kFloat8_e4m3fn), test::poisoned({rows}, floats)};
+          add_and_normalize(out, z, y, c.gate(), norm);
+          CHECK(at::equal(z, sum));
+          if (rows == 0) continue;
+          const at::Tensor want = norm64(sum, norm);
+          CHECK(test::relative_error(out.scales, want.abs().amax(1) / 448) < 1e-5);
+          // Half a unit of 4 significant bits at most, and half the smallest step of a row.
+          const at::Tensor got = out.values.to(at::kDouble) * out.scales.to(at::kDouble).unsqueeze(1);
+          const at::Tensor bound = want.abs() / 16 + out.scales.to(at::kDouble).unsqueeze(1) / 1024;
+          CHECK(((got - want).abs() <= bound * 1.001).all().item<bool>());
+        }
+      }
 }

@@ -1,7 +1,8 @@
-// Attention in 8-bit floats against softmax attention in float64, on every device; on a GPU through cuDNN.
-#include "attention/fp8_attention.h"
+// Attention through plans, in 8-bit and 16-bit floats, against softmax attention in float64, on every device; on a GPU through cuDNN.
+#include "attention/planned_attention.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isnan.h>
@@ -37,8 +38,8 @@ const std::vector<Shape> kShapes{{256, 1, 1, 128}, {256, 64, 2, 128}, {256, 77, 
 TEST_CASE("attention in fp8 is close to attention in float64, one sequence or two, and cuDNN is what runs on Hopper") {
   for (const auto& device : test_devices()) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    Fp8Attention attention(device);
-    std::string why = attention.try_out(12, 128);
+    PlannedAttention attention(device);
+    std::string why = attention.try_out(at::kFloat8_e4m3fn, 12, 128);
     if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) >= 90) {
       INFO("cuDNN: " << why);
       CHECK(why.empty());
@@ -78,8 +79,8 @@ TEST_CASE("attention in fp8 is close to attention in float64, one sequence or tw
 TEST_CASE("a factor on the values passes through attention in fp8, and the largest values do not overflow") {
   for (const auto& device : test_devices()) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    Fp8Attention attention(device);
-    attention.try_out(2, 128);
+    PlannedAttention attention(device);
+    attention.try_out(at::kFloat8_e4m3fn, 2, 128);
     const at::Tensor q = e4m3(at::randn({256, 2, 128}, floats)), k = e4m3(at::randn({300, 2, 128}, floats));
     const at::Tensor v = at::randn({300, 2, 128}, floats);
     const auto run = [&](const at::Tensor& values) {
@@ -94,8 +95,8 @@ TEST_CASE("a factor on the values passes through attention in fp8, and the large
 TEST_CASE("queries behind the last one do not touch the others") {
   for (const auto& device : test_devices()) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    Fp8Attention attention(device);
-    attention.try_out(2, 128);
+    PlannedAttention attention(device);
+    attention.try_out(at::kFloat8_e4m3fn, 2, 128);
     const at::Tensor q = at::randn({256, 2, 128}, floats), k = e4m3(at::randn({333, 2, 128}, floats)), v = e4m3(at::randn({333, 2, 128}, floats));
     at::Tensor garbage = q.clone();
     garbage.narrow(0, 200, 56).fill_(std::numeric_limits<double>::quiet_NaN());
@@ -105,9 +106,62 @@ TEST_CASE("queries behind the last one do not touch the others") {
   }
 }
 
+TEST_CASE("one plan serves all counts of keys up to the room that they have") {
+  constexpr int64_t kRoom = 5000;
+  for (const auto& device : test_devices())
+    for (const at::ScalarType dtype : {at::kFloat8_e4m3fn, at::kBFloat16, at::kHalf}) {
+      const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+      PlannedAttention attention(device);
+      const std::string why = attention.try_out(dtype, 3, 128);
+      if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) == 90) CHECK(why == "");
+      attention.on_refusal = [](const std::string& text) { FAIL_CHECK("refused: " << text); };
+      const at::Tensor q = e4m3(at::randn({2 * 512, 3, 128}, floats)).to(dtype), k = e4m3(at::randn({2 * kRoom, 3, 128}, floats)).to(dtype),
+                       v = e4m3(at::randn({2 * kRoom, 3, 128}, floats)).to(dtype);
+      const double allowed = dtype == at::kFloat8_e4m3fn ? 0.08 : 1e-2;
+      const int64_t before = attention.plans();
+      for (const int64_t keys : {1, 63, 128, 129, 1000, 2499, 2501, 4999, 5000})
+        for (const size_t count : {1, 2}) {
+          std::vector<Sequence> sequences;
+          for (size_t i = 0; i < count; ++i) {
+            const auto at = static_cast<int64_t>(i);
+            sequences.push_back({q.narrow(0, 512 * at, 512), k.narrow(0, kRoom * at, keys), v.narrow(0, kRoom * at, keys), {}});
+          }
+          const std::vector<at::Tensor> got = attention.together(sequences, kRoom);
+          for (size_t i = 0; i < count; ++i) {
+            INFO(keys << " keys, " << i + 1 << " of " << count << " in " << c10::toString(dtype) << " on " << device.str());
+            CHECK(got[i].sizes() == sequences[i].q.sizes());
+            CHECK(got[i].is_contiguous());
+            CHECK(got[i].scalar_type() == dtype);
+            CHECK(test::relative_error(got[i].to(at::kFloat), attention64(sequences[i].q, sequences[i].k, sequences[i].v)) < allowed);
+          }
+        }
+      if (why.empty()) CHECK(attention.plans() - before == 2);
+      const Sequence s{q.narrow(0, 0, 10), k.narrow(0, kRoom, 10), v.narrow(0, kRoom, 10), {}};
+      CHECK_THROWS_WITH(attention.together({&s, 1}, kRoom + 1), Catch::Matchers::ContainsSubstring("memory for 5001 rows of keys"));
+      CHECK_THROWS_WITH(attention.together({&s, 1}, 9), Catch::Matchers::ContainsSubstring("memory for 9 rows of keys"));
+    }
+}
+
+TEST_CASE("what plans are not made for takes attend()") {
+  for (const auto& device : test_devices()) {
+    const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+    PlannedAttention attention(device);
+    attention.try_out(at::kBFloat16, 4, 128);
+    CHECK(attention.try_out(at::kFloat, 4, 128) != "");
+    const at::Tensor q = at::randn({40, 4, 128}, floats), k = at::randn({50, 2, 128}, floats), v = at::randn({50, 2, 128}, floats);
+    const Sequence grouped{q.to(at::kBFloat16), k.to(at::kBFloat16), v.to(at::kBFloat16), {}}, wide{q, k, v, {}};
+    Sequence biased{grouped.q, at::cat({grouped.k, grouped.k}, 1), at::cat({grouped.v, grouped.v}, 1), at::randn({50}, floats)};
+    for (const Sequence& s : {grouped, wide, biased}) {
+      const at::Tensor want = attend(s.q, s.k, s.v, {0, 50}, s.bias);
+      CHECK(at::equal(attention.together({&s, 1}).front(), want));
+    }
+  }
+}
+
 TEST_CASE("attention in fp8 refuses other dtypes and shapes, and says what it found") {
-  Fp8Attention attention(at::kCPU);
-  CHECK(attention.try_out(2, 16) == "it needs a GPU");
+  PlannedAttention attention(at::kCPU);
+  CHECK(attention.try_out(at::kFloat8_e4m3fn, 2, 16) == "it needs a GPU");
+  CHECK(attention.try_out(at::kBFloat16, 2, 128) == "it needs a GPU");
   const at::Tensor x = e4m3(at::randn({4, 2, 16}));
   const auto run = [&](const Sequence& s) { attention.together({&s, 1}); };
   CHECK_NOTHROW(run({x, x, x, {}}));

@@ -1,0 +1,72 @@
+// Attention through plans of cuDNN's that we hold ourselves, in 16-bit and in 8-bit floats (e4m3); attend() where cuDNN cannot.
+//
+// What it is for: ATen plans anew for every pair of query and key counts (60 ms each), and a policy that picks tokens brings new ones in every step.
+// Here a plan is for a count of queries and for as many keys as the store has room for; how many there are is read on the device. Such
+// plans also run on the faster of cuDNN's kernels (docs/performance.md). Queries are not counted like that: a plan takes the time of all
+// queries that it was made for, and in 16 bits gives wrong results where there are less than half as many.
+//
+// In e4m3, with a result in e4m3: what feeds a product in fp8 (quant/fp8.h) without being rounded again. Every tensor is taken for its
+// e4m3 values alone. A factor on the values passes through to the result, so that scales of values stay with the caller (out is
+// attention / v_scale), one for each sequence if need be, and saturation cannot occur: a result is a mean of values. There are no scales
+// by head, because cuDNN takes one number a tensor. Softmax is in float32 and its weights are rounded to e4m3. The reference that stands in
+// elsewhere: e4m3 is exact in bfloat16 and float32, and attend() does the rest.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/attend.h"
+#include "attention/cudnn/sdpa.h"
+
+namespace longtake {
+
+// Holds the plans, so one object should live as long as the model. One thread at a time.
+class PlannedAttention {
+ public:
+  explicit PlannedAttention(const at::Device& device);
+
+  // Tries cuDNN in this dtype (e4m3, bfloat16 or float16) on small cases against the reference, and waits for it. Returns why cuDNN cannot be
+  // used, or "". Until it was tried, and where it cannot, calls in this dtype take the reference.
+  const std::string& try_out(at::ScalarType dtype, int64_t heads, int64_t width);
+
+  // Attention of each sequence over all of its keys: q [n, heads, width], k, v [rows, kv_heads, width] of one dtype (attend.h), dense; in
+  // e4m3 kv_heads is heads and there is no bias. Returns [n, heads, width] of each, dense, in q's dtype. In one call where sequences
+  // lie as attend_together wants it. Waits for nothing.
+  //
+  // `key_room`: how many rows the memory of keys and values holds from each sequence's first on, at least `rows`; what lies behind `rows`
+  // must be finite and does not count. Plans are made for it, so callers whose `rows` vary give one room for all. 0: `rows`.
+  std::vector<at::Tensor> together(std::span<const Sequence> sequences, int64_t key_room = 0);
+
+  // Hears once of a shape that cuDNN refused after all, with its words: results stay right, that shape is slow.
+  std::function<void(const std::string&)> on_refusal;
+
+  int64_t plans() const { return cudnn_ ? cudnn_->plans() : 0; }  // made so far
+
+ private:
+  bool usable(at::ScalarType dtype) const;
+  std::string tried(at::ScalarType dtype, int64_t heads, int64_t width);
+  // Undefined where cuDNN has refused this shape, now or before.
+  at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room);
+  // On the device: `count` once for each sequence.
+  const int32_t* counts(int64_t count);
+
+  at::Device device_;
+  std::unique_ptr<cudnn::Sdpa> cudnn_;
+  std::string closed_;                          // why there is no cuDNN at all
+  std::map<at::ScalarType, std::string> tried_;  // by dtype: why not, or ""
+  at::Tensor constants_, unused_;
+  at::Tensor counts_;  // [n, kSequences] int32: row i is full of i
+  std::set<cudnn::SdpaShape> refused_;
+};
+
+namespace reference {
+// One sequence in e4m3. The weights of softmax are not rounded.
+at::Tensor attend_fp8(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+}  // namespace reference
+
+}  // namespace longtake
