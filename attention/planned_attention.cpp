@@ -157,8 +157,9 @@ const int32_t* PlannedAttention::counts(int64_t count) {
 
 at::Tensor PlannedAttention::on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room) {
   const int64_t heads = q.size(2), width = q.size(3);
+  const bool alone = q.size(0) == 1;
   const cudnn::SdpaShape shape{.element = element_of(q.scalar_type()), .sequences = q.size(0), .heads = heads, .width = width, .queries = q.size(1),
-                               .keys = key_room, .query_stride = q.stride(0), .key_stride = k.stride(0),
+                               .keys = key_room, .query_stride = alone ? 0 : q.stride(0), .key_stride = alone ? 0 : k.stride(0),
                                .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(width))), .counted = true};
   if (refused_.contains(shape)) return {};
   try {

@@ -39,6 +39,8 @@ at::Device open_device(const std::string& name) {
         (index = std::stoi(number)) >= count)
       fail_usage("--device {} is not one of the {} GPUs here (cuda:0 ... cuda:{})", name, count, count - 1);
   }
+  // Now, because the allocator knows no device before, and memory is asked for before the first tensor is made.
+  at::globalContext().lazyInitDevice(at::kCUDA);
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 
