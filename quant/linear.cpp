@@ -1,6 +1,7 @@
 #include "quant/linear.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -14,6 +15,15 @@
 
 namespace longtake {
 namespace {
+
+// x W^T of bfloat16 factors with a float32 result, on CUDA; undefined where LibTorch is too old for it (before 2.8).
+template <class T>
+at::Tensor wide_product(const T& x, const T& weight) {
+  if constexpr (requires { at::mm(x, weight, at::kFloat); })
+    return at::mm(x, weight.t(), at::kFloat);
+  else
+    return {};
+}
 
 void check_into(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight) {
   LONGTAKE_CHECK(x.dim() == 2 && x.size(1) == weight.size(1) && x.scalar_type() == weight.scalar_type(),
@@ -62,6 +72,16 @@ at::Tensor Linear::in_float32(const at::Tensor& x) const {
   LONGTAKE_CHECK(!in_fp8(), "expected a layer that is not in fp8");
   LONGTAKE_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(1), "expected {} input features, found {}", weight.size(1),
                  x.size(-1));
+  // Products of bfloat16 numbers are exact in float32: only the order of the sums differs, and tensor cores take them.
+  if (x.is_cuda() && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
+    at::Tensor out = wide_product(x.reshape({-1, x.size(-1)}), weight);
+    if (out.defined()) {
+      if (bias.defined()) out.add_(bias);
+      std::vector<int64_t> shape = x.sizes().vec();
+      shape.back() = weight.size(0);
+      return out.view(shape);
+    }
+  }
   return at::linear(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias);
 }
 

@@ -27,7 +27,7 @@ struct Linear {
   // out]
   at::Tensor operator()(const at::Tensor& x) const;
 
-  // The same in float32 whatever the weight's dtype; for the small time-embedding layers and the head. Not in fp8.
+  // The same in float32 whatever the weight's dtype; for the small time-embedding layers, the head, and MAGI-1's output projection. Not in fp8.
   at::Tensor in_float32(const at::Tensor& x) const;
 
   // out = x W^T + b, or gelu of it (tanh form), without a temporary: on CUDA bias and gelu run in the product's

@@ -15,7 +15,9 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zero.h>
 
+#include "base/cuda.h"
 #include "base/error.h"
+#include "models/wan_vae/cuda/pixel_norm.cuh"
 #include "models/weights/source.h"
 
 namespace longtake {
@@ -43,6 +45,25 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return at::conv3d(x, weight, bias, stride, padding);
 }
 
+// The norm through our kernel; undefined where it does not run.
+at::Tensor norm_in_one_pass(const at::Tensor& x, const at::Tensor& gamma, bool silu) {
+  const auto aligned = [](const at::Tensor& t) { return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0; };
+  if (!cuda::runs_kernels(x) || x.dim() != 5 || !cuda::pixel_norm_fits(x.size(1)) || !x.is_contiguous(at::MemoryFormat::ChannelsLast3d) || !aligned(x) ||
+      !aligned(gamma))
+    return {};
+  at::Tensor out = at::empty_like(x, at::MemoryFormat::ChannelsLast3d);
+  cuda::PixelNorm p;
+  p.pixels = x.numel() / x.size(1), p.channels = x.size(1);
+  p.type = cuda::float_type(x);
+  p.x = x.const_data_ptr();
+  p.gamma = gamma.const_data_ptr<float>();
+  p.silu = silu;
+  p.out = out.data_ptr();
+  const cuda::Launch launch(x, "pixel_norm");
+  launch.check(cuda::pixel_norm(p, launch.stream()));
+  return out;
+}
+
 // A copy of the last frames: a view would keep the whole chunk alive until the next one.
 at::Tensor last_frames(const at::Tensor& x, int64_t count) { return x.narrow(2, x.size(2) - count, count).clone(); }
 
@@ -53,7 +74,10 @@ VaeNorm::VaeNorm(VaeLoader& loader, const std::string& name, std::vector<int64_t
 }
 
 at::Tensor VaeNorm::operator()(const at::Tensor& x, bool silu) const {
-  if (x.scalar_type() == at::kFloat || needs_grad(x) || needs_grad(gamma_)) return apply(x, silu).to(x.scalar_type());
+  const bool inference = !needs_grad(x) && !needs_grad(gamma_);
+  if (inference)
+    if (at::Tensor y = norm_in_one_pass(x, gamma_.to(at::kFloat), silu); y.defined()) return y;
+  if (x.scalar_type() == at::kFloat || !inference) return apply(x, silu).to(x.scalar_type());
   const int64_t frames = x.size(2);
   const int64_t group = std::max<int64_t>(1, kGroupValues * frames / std::max<int64_t>(1, x.numel()));
   at::Tensor y = at::empty_like(x);

@@ -34,14 +34,15 @@ struct VaeLoader {
   int slots = 0;
 };
 
-// x / max(|x|, 1e-12) * sqrt(C) * gamma over channels, in float32, rounded to x's dtype; then SiLU where asked.
+// x / max(|x|, 1e-12) * sqrt(C) * gamma over channels, in float32, rounded to x's dtype; then SiLU where asked. On CUDA in one pass
+// (cuda/pixel_norm.cuh).
 class VaeNorm {
  public:
   VaeNorm() = default;
   VaeNorm(VaeLoader& loader, const std::string& name, std::vector<int64_t> shape);
   at::Tensor operator()(const at::Tensor& x, bool silu) const;
 
-  // Inference in other dtypes than float32 works frame by frame, or on as many frames as hold about this many values,
+  // Elsewhere inference in other dtypes than float32 works frame by frame, or on as many frames as hold about this many values,
   // so that the float32 intermediates stay small.
   static constexpr int64_t kGroupValues = int64_t{1} << 24;
 

@@ -128,13 +128,14 @@ void check_single(const Model& m) {
   CHECK(m.agrees("single", c.run(backbone, c.items("kv_range"), kv), "single.out"));
   CHECK(m.agrees("single, null flag", c.run(backbone, c.items("kv_range", 1), kv), "single.out_null_flag"));
   if (!m.io.contains("single.tap.rope")) return;
-  const at::Tensor x = m.transformer->patch_embed(c.x[0]);
+  const at::Device device = m.target.device;
+  const at::Tensor x = m.transformer->patch_embed(c.x[0].to(device));
   CHECK(m.agrees("patches", x.t(), "single.tap.x_embedder"));
   const at::Tensor condition =
-      m.transformer->condition()(c.t, c.dt > 0 ? at::full({1}, c.dt) : at::Tensor(), at::zeros({1}));
+      m.transformer->condition()(c.t.to(device), c.dt > 0 ? at::full({1}, c.dt).to(device) : at::Tensor(), at::zeros({1}).to(device));
   CHECK(m.agrees("condition", condition, "single.tap.condition"));
   const at::Tensor y = m.io.tensor("single.y").flatten(0, -2);
-  CHECK(m.agrees("caption", m.transformer->text_embed(y.narrow(0, 0, c.texts[0].length).to(m.target.device)),
+  CHECK(m.agrees("caption", m.transformer->text_embed(y.narrow(0, 0, c.texts[0].length).to(device)),
                  "single.tap.y_xattn"));
   CHECK(m.agrees("rotations", m.transformer->rotations(0, 6, c.x.size(3) / 2, c.x.size(4) / 2), "single.tap.rope"));
   CHECK(m.agrees("gates of layer 0", m.transformer->gates(0, condition), "single.tap.layer0_gate_pre_tanh"));

@@ -41,3 +41,19 @@ TEST_CASE("linear layers refuse a result that does not fit") {
   at::Tensor out = at::empty({3, 4});
   CHECK_THROWS_WITH(layer.gelu_into(out, at::randn({3, 5})), Catch::Matchers::ContainsSubstring("expected [rows, 6]"));
 }
+
+TEST_CASE("a product of bfloat16 factors in float32 keeps float32's sums") {
+  for (const auto& device : test_devices())
+    for (const bool biased : {false, true}) {
+      INFO((biased ? "with" : "without") << " bias on " << device.str());
+      const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+      const at::Tensor x = at::randn({2, 33, 512}, options).to(at::kBFloat16), w = at::randn({48, 512}, options).to(at::kBFloat16);
+      const Linear layer{w, biased ? at::randn({48}, options).to(at::kBFloat16) : at::Tensor()};
+      at::Tensor want = at::linear(x.to(at::kDouble), w.to(at::kDouble));
+      if (biased) want = want + layer.bias.to(at::kDouble);
+      const at::Tensor got = layer.in_float32(x);
+      CHECK(got.scalar_type() == at::kFloat);
+      CHECK(got.sizes() == at::IntArrayRef{2, 33, 48});
+      CHECK(test::relative_error(got, want) < 2e-6);
+    }
+}

@@ -1,13 +1,15 @@
-// bench_kernels [ops] [row] [fp8] [plans]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
+// bench_kernels [ops] [row] [fp8] [plans] [vae]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
 // random weights.
 //
 //   ops    each operation of a full row and of a row of 70 % columns: time, share of the ceiling, share of a layer
 //   row    whole rows: fused and plain, full and columns, their difference, and whether the host ever waits
 //   fp8    whole rows with products in fp8: attention in bf16, then in fp8, their difference, and what plans cost
 //   plans  what cuDNN's plans for new shapes of attention cost, by the way that they are made
+//   vae    decoding 97 frames as a stream, in float32 and in bfloat16, and their difference
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
@@ -15,6 +17,7 @@
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/Event.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <dlfcn.h>
@@ -31,6 +34,10 @@
 #include "base/error.h"
 #include "models/ops/bench_ops.h"
 #include "models/skyreels/backbone.h"
+#include "models/wan_vae/cost.h"
+#include "models/wan_vae/stream.h"
+#include "models/wan_vae/wan_vae.h"
+#include "models/weights/random_source.h"
 #include "models/weights/source.h"
 
 using namespace longtake;
@@ -85,7 +92,7 @@ void time_ops(const char* title, const BenchSizes& sizes) {
 }
 
 // Weights that keep the size of what passes; gains near 1.
-class RandomSource : public WeightSource {
+class SimpleSource : public WeightSource {
  public:
   bool has(const std::string&) const override { return true; }
   std::vector<int64_t> shape(const std::string& name) const override {
@@ -104,7 +111,7 @@ class RandomSource : public WeightSource {
 struct Window {
   static constexpr int kChunks = 5, kBranches = 2;
   static constexpr int64_t kFrames = 5;
-  RandomSource source;
+  SimpleSource source;
   skyreels::Transformer transformer;
   skyreels::TextKv cond, uncond;
   PlannedAttention attention{kGpu};
@@ -340,14 +347,45 @@ void time_plans() {
   }
 }
 
+// Decoded in pushes of `latents`, with random weights.
+at::Tensor time_decode(at::ScalarType dtype, int64_t latents) {
+  const VaeSizes sizes = make_vae_sizes(96, {1, 2, 4, 4}, 2, {false, true, true});
+  RandomSource source(1, kGpu, dtype);
+  const WanVae vae(source, sizes);
+  const at::Tensor x = at::randn({1, 16, 25, 68, 120}, at::TensorOptions().dtype(at::kFloat).device(kGpu));
+  std::vector<at::Tensor> frames;
+  double best = 1e30;
+  for (int round = 0; round < 3; ++round) {
+    frames.clear();
+    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+    best = std::min(best, timed([&] {
+                      VaeDecodeStream stream(vae);
+                      for (int64_t i = 0; i < 25; i += latents) frames.push_back(stream.push(x.narrow(2, i, std::min(latents, 25 - i))).to(at::kFloat));
+                    }));
+  }
+  const double flops = vae_decode_flops(sizes, 544, 960, 97);
+  std::printf("  %s, %lld latents a push: %.2f s, %.0f TFLOP/s\n", c10::toString(dtype), static_cast<long long>(latents), best / 1e3, flops / best / 1e9);
+  return at::cat(frames, 2);
+}
+
+void time_vae() {
+  std::printf("\nVAE, 97 frames of 544x960\n");
+  const at::Tensor wide = time_decode(at::kFloat, 1), narrow = time_decode(at::kBFloat16, 1);
+  const double error = (wide - narrow).pow(2).mean().item<double>();
+  std::printf("  bfloat16 against float32: %.1f dB (random weights, frames within -1 ... 1)\n", 10 * std::log10(4 / error));
+  time_decode(at::kFloat, 2), time_decode(at::kBFloat16, 2);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
+  const c10::InferenceMode inference;
   if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) || !at::hasCUDA())
     fail_usage("bench_kernels needs a GPU and LibTorch's CUDA half");
   const std::set<std::string> wanted(argv + 1, argv + argc);
   const auto want = [&](const char* part) { return wanted.empty() || wanted.contains(part); };
   if (want("plans")) time_plans();
+  if (want("vae")) time_vae();
   if (want("row")) time_rows();
   if (want("fp8")) time_fp8_rows();
   if (want("ops")) {
