@@ -75,6 +75,22 @@ TEST_CASE("the demo model follows its prompt, and metrics sees it") {
   CHECK(report["follows"] == true);
 }
 
+TEST_CASE("the MAGI-1 demo models give a prompt's colour and motion") {
+  for (const char* model : {"demo-magi", "demo-magi-distill"}) {
+    const TemporaryFolder folder;
+    const auto video = folder / "x.mp4";
+    const ProgramResult made =
+        run_longtake({"generate", "-m", model, "-p", "a large yellow square moves up over the night sky", "--seed", "3", "--steps", "16", "--frames", "45", "-o", video});
+    INFO(model << ": " << made.err);
+    REQUIRE(made.status == 0);
+    const ProgramResult run = run_longtake({"metrics", video});
+    REQUIRE(run.status == 0);
+    const auto report = nlohmann::json::parse(run.out);
+    CHECK(report["colour"]["measured"] == "yellow");
+    CHECK(report["motion"]["measured"] == "upwards");
+  }
+}
+
 TEST_CASE("metrics compares two videos of one size and refuses others") {
   const TemporaryFolder folder;
   const auto raw = folder / "a.safetensors", video = folder / "a.mp4", other = folder / "b.mp4";

@@ -102,7 +102,7 @@ TEST_CASE("the shipped recipes are sound") {
     const WindowPlan plan = plan_video(options.values());
     CHECK(plan.windows[0].latent_frames % options.values().chunk == 0);
   }
-  CHECK(names == std::vector<std::string>{"demo", "magi-1-24b", "magi-1-24b-distill", "magi-1-24b-distill-fp8", "magi-1-4.5b",
+  CHECK(names == std::vector<std::string>{"demo", "demo-magi", "demo-magi-distill", "magi-1-24b", "magi-1-24b-distill", "magi-1-24b-distill-fp8", "magi-1-4.5b",
                                           "magi-1-4.5b-distill", "magi-1-4.5b-distill-fp8", kName, "skyreels-v2-df-14b-540p",
                                           "skyreels-v2-df-14b-720p"});
   const Recipe r = find_recipe(kName, shelf.search);
@@ -115,7 +115,7 @@ TEST_CASE("the shipped recipes are sound") {
 TEST_CASE("unknown models are refused with the nearest and the list") {
   Shelf shelf;
   CHECK(message([&] { find_recipe("dem", shelf.search); }) ==
-        "'dem' is neither a model recipe (did you mean 'demo'?) nor a folder; the recipes are demo, "
+        "'dem' is neither a model recipe (did you mean 'demo'?) nor a folder; the recipes are demo, demo-magi, demo-magi-distill, "
         "magi-1-24b, magi-1-24b-distill, magi-1-24b-distill-fp8, magi-1-4.5b, magi-1-4.5b-distill, magi-1-4.5b-distill-fp8, "
         "skyreels-v2-df-1.3b-540p, skyreels-v2-df-14b-540p, skyreels-v2-df-14b-720p");
   CHECK(code([&] { find_recipe("dem", shelf.search); }) == ExitCode::usage);
