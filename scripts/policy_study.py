@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Remakes a table of docs/policies.md: runs `longtake compare` as several processes, each with its share of the prompts, and joins their clips.
 
-    scripts/policy_study.py STUDY [--processes N] [--longtake PROGRAM] [--out FOLDER] [--prompts FILE] [longtake compare options ...]
+    scripts/policy_study.py STUDY [--processes N] [--gpus N] [--longtake PROGRAM] [--out FOLDER] [--prompts FILE] [longtake compare options ...]
 
 A small model leaves a GPU idle between kernels, so several processes beside each other finish sooner; seconds are therefore not
-reported. Means are over all clips; brackets are 95 % bootstrap intervals over prompts. FOLDER keeps every process's results and joined.json.
+reported. With --gpus processes take turns on the first N GPUs. Means are over all clips; brackets are 95 % bootstrap intervals over prompts. FOLDER keeps every process's results and joined.json.
 SIGINT and SIGTERM end the study early, with the clips that are done. Python 3.9, standard library only.
 """
 import argparse
 import json
+import os
 import pathlib
 import random
 import signal
@@ -27,6 +28,13 @@ def variants(policy):
 STUDIES = {
     "policies": ([REUSE, "flowcache:threshold=0.1", "teacache:base=causal,threshold=0.07", PREDICT, PREDICT + ",phase1=1000", "driftcache"],
                  "cost closeness following", {}),
+    # the front of quality against FLOPs
+    "thresholds": (["causal@steps=16", "causal@steps=25"]
+                   + ["teacache:base=causal,threshold=" + t for t in ("0.04", "0.07", "0.15")]
+                   + ["flowcache:threshold=" + t for t in ("0.05", "0.1", "0.2")]
+                   + [REUSE, "motioncache:fast", PREDICT, "predict:fast"]
+                   + ["driftcache", "driftcache:threshold=0.07,warmup=4", "driftcache:threshold=0.14,warmup=4"],
+                   "cost closeness following", {}),
     "few_steps": ([REUSE, "motioncache"], "cost closeness following", {"--steps": "30"}),
     "variants": (variants(REUSE) + variants(PREDICT), "cost closeness following", {}),
     "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05")],
@@ -120,6 +128,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0, help="how many to spread the processes over; 0: as the environment has it")
     parser.add_argument("--longtake", default=str(ROOT / "build/cpu/apps/longtake"), help="the program")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--prompts", default=str(ROOT / "scripts/held_out_prompts.txt"))
@@ -145,7 +154,8 @@ def main():
         command += [word for option in options.items() for word in option]
         with open(folder / f"part{i}.log", "w") as log:
             # in a session of its own, so that Ctrl-C reaches it once, through stop()
-            processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
+            gpu = {"CUDA_VISIBLE_DEVICES": str(i % arguments.gpus)} if arguments.gpus > 0 else {}
+            processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **gpu}))
     stopped = []
 
     def stop(*_):

@@ -9,6 +9,7 @@
 
 #include "attention/attend.h"
 #include "base/error.h"
+#include "base/op_scope.h"
 #include "cache/kv_overlay.h"
 
 namespace longtake::magi {
@@ -144,6 +145,8 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
       f(i, p.items[i].begin, p.items[end - 1].begin + p.items[end - 1].rows - p.items[i].begin);
     }
   };
+  const double dim = static_cast<double>(transformer_.config().dim);
+  const auto attention_cost = [&](int64_t rows, int64_t keys) { return OpCost{4 * static_cast<double>(rows) * static_cast<double>(keys) * dim, 0}; };
   at::Tensor x = p.x;
   for (int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
     const SelfAttention self = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -159,6 +162,7 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
               [&](size_t i, int64_t begin, int64_t rows) {
                 const WorkItem& item = items[i];
                 const KvLayer seen = seen_keys(branches_[item.branch], item.keys, p.fresh[item.branch], kv, layer, k, v);
+                const OpScope scope("attention", attention_cost(rows, seen.k.size(0)));
                 out.push_back(attend(q.narrow(0, begin, rows), seen.k, seen.v, {0, seen.k.size(0)}, seen.bias));
               });
       for (int64_t store = 0; kv.on_queries && store < kv.shape().branches; ++store)
@@ -175,6 +179,7 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
               [&](size_t i, int64_t begin, int64_t rows) {
                 const auto& [k, v] = p.items[i].text->layers.at(layer);
                 const at::Tensor queries = q.narrow(0, begin, rows);
+                const OpScope scope("attention on text", attention_cost(rows, k.size(0)));
                 out.push_back(k.size(0) == 0 ? at::zeros_like(queries) : attend(queries, k, v));
               });
       return joined(out);

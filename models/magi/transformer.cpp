@@ -9,6 +9,7 @@
 
 #include "attention/rope.h"
 #include "base/error.h"
+#include "base/op_scope.h"
 #include "models/magi/rope.h"
 #include "models/ops/norm.h"
 
@@ -167,29 +168,61 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
   const BlockInUse in_use(stream_.get(), layer);
   const ModelConfig& c = config_;
   const int64_t n = x_in.size(0);
+  // (Before each part: what a profile shows it under. The two attentions have scopes of their own.)
+  std::optional<OpScope> scope;
+  const auto enter = [&](const char* name, std::initializer_list<const Linear*> products = {}) {
+    double flops = 0;
+    for (const Linear* product : products) flops += 2.0 * static_cast<double>(n) * static_cast<double>(product->weight.numel());
+    scope.emplace(name, OpCost{flops, 0});
+  };
+
+  enter("gates");
   const at::Tensor gates = at::tanh(l.ada(at::silu(condition)).to(at::kFloat)).to(dtype_).to(at::kFloat);
   const FrameModulation m(gates.view({-1, 2, c.dim}), rows);
 
+  enter("norms and gates");
   const at::Tensor z = l.norm(x_in, c.eps).to(dtype_);
-  const at::Tensor q = apply_rope_halves(l.q_norm(split_heads(l.q(z)), c.eps), rotations).to(dtype_);
-  const at::Tensor k = apply_rope_halves(l.k_norm(split_heads(l.k(z)), c.eps), rotations).to(dtype_);
-  const at::Tensor seen = self_attention(q, k, split_heads(l.v(z)));
-  const at::Tensor read = cross_attention(l.text_q_norm(split_heads(l.text_q(z)), c.eps).to(dtype_));
+  const auto multiplied = [&](const char* name, const Linear& product) {
+    enter(name, {&product});
+    return split_heads(product(z));
+  };
+  at::Tensor q = multiplied("product q k v", l.q);
+  enter("q k norm, rotation");
+  q = apply_rope_halves(l.q_norm(q, c.eps), rotations).to(dtype_);
+  at::Tensor k = multiplied("product q k v", l.k);
+  enter("q k norm, rotation");
+  k = apply_rope_halves(l.k_norm(k, c.eps), rotations).to(dtype_);
+  at::Tensor h = multiplied("product q k v", l.v);
+  scope.reset();
+  const at::Tensor seen = self_attention(q, k, h);
+  h = multiplied("product q of text", l.text_q);
+  enter("q norm of text");
+  h = l.text_q_norm(h, c.eps).to(dtype_);
+  scope.reset();
+  const at::Tensor read = cross_attention(h);
+  h = at::Tensor();
+  enter("join attentions");
   const auto runs = [&](const at::Tensor& a) { return a.reshape({n, kInterleave, c.dim / kInterleave}); };
   const at::Tensor joined = at::stack({runs(seen), runs(read)}, 2).view({n, 2 * c.dim});
 
   // The gates come before the norms: their size is undone there, their sign and their shape over the channels stay.
-  at::Tensor x = x_in.to(at::kFloat);
-  x = (l.attention_post(m.gate(join(l, joined), 0), c.eps) + x).to(dtype_);
+  enter("product o", {&l.out});
+  h = join(l, joined);
+  enter("norms and gates");
+  const at::Tensor x = (l.attention_post(m.gate(h, 0), c.eps) + x_in.to(at::kFloat)).to(dtype_);
+  h = l.mlp_norm(x, c.eps).to(dtype_);
 
-  at::Tensor h = l.mlp_in(l.mlp_norm(x, c.eps).to(dtype_));
+  enter("feed forward", {&l.mlp_in, &l.mlp_out});
+  h = l.mlp_in(h);
   if (c.gated_mlp) {
     const at::Tensor f = h.to(at::kFloat);
     h = (at::silu(f.narrow(1, 0, c.ffn_dim)) * f.narrow(1, c.ffn_dim, c.ffn_dim)).to(dtype_);
   } else {
     h = at::gelu(h);
   }
-  return (l.mlp_post(m.gate(l.mlp_out(h), 1), c.eps) + x.to(at::kFloat)).to(dtype_);
+  h = l.mlp_out(h);
+  enter("norms and gates");
+  return (l.mlp_post(m.gate(h, 1), c.eps) + x.to(at::kFloat)).to(dtype_);
 }
 
 at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t grid_w) const {
