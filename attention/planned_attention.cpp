@@ -6,7 +6,9 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "attention/stacked.h"
 #include "base/cuda.h"
@@ -56,7 +58,7 @@ void check(const Sequence& s, int64_t key_room) {
 // Whether the plans are for such sequences.
 bool plannable(const Sequence& s) {
   return !s.bias.defined() && s.q.size(1) == s.k.size(1) && s.k.sizes() == s.v.sizes() && s.q.scalar_type() == s.k.scalar_type() &&
-         s.q.size(0) > 0;
+         s.q.size(0) > 0 && s.k.size(0) > 0;
 }
 
 bool aligned(const at::Tensor& x) {
@@ -95,6 +97,7 @@ const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads
 }
 
 std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t width) {
+  refused_.clear();  // only the first refusal is told
   if (dtype != at::kFloat8_e4m3fn) {
     if (dtype != at::kBFloat16 && dtype != at::kHalf) return fmt::format("it has no plans for {}", c10::toString(dtype));
     // (As in attend(): elsewhere other kernels are faster.)
@@ -125,6 +128,7 @@ std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t
     why = error.what();
   }
   on_refusal = told;
+  refused_.clear();
   return why;
 }
 
@@ -134,6 +138,7 @@ bool PlannedAttention::usable(at::ScalarType dtype) const {
 }
 
 std::vector<at::Tensor> PlannedAttention::together(std::span<const Sequence> sequences, int64_t key_room) {
+  LONGTAKE_CHECK(!sequences.empty(), "expected sequences to attend, found none");
   for (const Sequence& s : sequences) check(s, key_room);
   if (usable(sequences[0].q.scalar_type()) && std::all_of(sequences.begin(), sequences.end(), plannable)) {
     const at::Tensor q = stacked(sequences, &Sequence::q), k = stacked(sequences, &Sequence::k), v = stacked(sequences, &Sequence::v);
@@ -162,13 +167,13 @@ at::Tensor PlannedAttention::on_cudnn(const at::Tensor& q, const at::Tensor& k, 
                                .keys = key_room, .query_stride = alone ? 0 : q.stride(0), .key_stride = alone ? 0 : k.stride(0),
                                .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(width))), .counted = true};
   if (refused_.contains(shape)) return {};
+  const at::Tensor out = at::empty({q.size(0), q.size(1), heads, width}, q.options());
+  counts(std::max(q.size(1), k.size(1)));  // now, so that neither pointer below goes stale
   try {
     if (width % kAlignment != 0 || !aligned(q) || !aligned(k) || !aligned(v))
       throw std::runtime_error(fmt::format("heads of {} channels, or tensors that do not begin at multiples of {} bytes", width, kAlignment));
     const cuda::Launch launch(q, "planned attention");
     const at::Tensor workspace = at::empty({cudnn_->prepare(shape)}, at::TensorOptions().dtype(at::kByte).device(q.device()));
-    const at::Tensor out = at::empty({q.size(0), q.size(1), heads, width}, q.options());
-    counts(std::max(q.size(1), k.size(1)));  // now, so that neither pointer below goes stale
     cudnn_->run(shape,
                 {.q = q.const_data_ptr(), .k = k.const_data_ptr(), .v = v.const_data_ptr(), .out = out.data_ptr(),
                  .query_counts = counts(q.size(1)), .key_counts = counts(k.size(1)), .constants = constants_.const_data_ptr<float>(),

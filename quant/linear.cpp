@@ -73,7 +73,8 @@ at::Tensor Linear::in_float32(const at::Tensor& x) const {
   LONGTAKE_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(1), "expected {} input features, found {}", weight.size(1),
                  x.size(-1));
   // Products of bfloat16 numbers are exact in float32: only the order of the sums differs, and tensor cores take them.
-  if (x.is_cuda() && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
+  const bool trains = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  if (x.is_cuda() && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !trains) {
     at::Tensor out = wide_product(x.reshape({-1, x.size(-1)}), weight);
     if (out.defined()) {
       if (bias.defined()) out.add_(bias);

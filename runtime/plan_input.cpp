@@ -102,6 +102,7 @@ void plan_request(PlanInput& input, const RunRequest& request) {
   input.prompts = request.prompts;
   input.texts = static_cast<int64_t>(request.all_texts().size());
   input.form.fp8_attention = input.form.fp8 && input.form.fused && !s.denoise.kv.compresses();
+  input.form.gives_queries = s.denoise.kv.compresses();
   input.preview.clear();
   if (input.steps)
     input.preview = make_policy(request.policy, flow_timesteps(s.steps, s.shift), *input.steps, s.denoise.branches())->preview(s.steps);

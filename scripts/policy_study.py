@@ -146,6 +146,8 @@ def main():
     if folder.exists():
         sys.exit(f"policy_study: {folder} is there already; name another folder with --out")
     folder.mkdir(parents=True)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = (visible.split(",") if visible else [str(i) for i in range(arguments.gpus)])[:arguments.gpus]
     processes = []
     for i in range(count):
         share = folder / f"prompts{i}.txt"
@@ -154,7 +156,7 @@ def main():
         command += [word for option in options.items() for word in option]
         with open(folder / f"part{i}.log", "w") as log:
             # in a session of its own, so that Ctrl-C reaches it once, through stop()
-            gpu = {"CUDA_VISIBLE_DEVICES": str(i % arguments.gpus)} if arguments.gpus > 0 else {}
+            gpu = {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if arguments.gpus > 0 else {}
             processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **gpu}))
     stopped = []
 

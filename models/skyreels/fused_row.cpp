@@ -7,6 +7,7 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "attention/attend.h"
@@ -58,7 +59,7 @@ struct FusedRow::Batch {
   bool is_rounded = false;  // which of both holds the present input
   at::Tensor qkv{};      // [rows, 3 D], the same memory as ffn
   at::Tensor ffn{};      // [rows / pieces, ffn_dim]: the feed-forward part takes so many rows at a time
-  at::Tensor y{};        // [rows, D]: what is added to z next; the same memory as queries
+  at::Tensor y{};        // [rows, D]: what is added to z next; the same memory as queries where that can be
 
   // out = the present input through `layer`.
   void multiply(at::Tensor& out, const Linear& layer) const { is_rounded ? layer.into(out, rounded) : layer.into(out, u); }
@@ -66,8 +67,6 @@ struct FusedRow::Batch {
   // With a place for each branch, `place_rows` behind that of the branch before it. That is the same in every row of a window, because
   // cuDNN's plans hold it, and keeps every branch's first element aligned. Calls for padded rows read past the last one.
   //
-  // y may lie in the same memory: a run's result is written behind its attention, and never over queries of runs to come, whose rows of y do not
-  // begin before it ends and whose places lie no earlier than their rows of y.
   int64_t place_rows = 0;
   at::Tensor queries{};      // [branches * place_rows + kTextQueryMultiple, heads, head_width]; of the text: packed, without places
   at::Tensor queries_fp8{};  // the same in e4m3, for layers in fp8
@@ -83,6 +82,20 @@ struct FusedRow::Batch {
       if (layout.branches[i].branch == run.branch) return {begin, begin + run.begin - layout.branches[i].begin};
     }
     fail(ExitCode::internal, "expected a run of one of the row's branches, found branch {}", run.branch);
+  }
+
+  // Whether y can lie where the queries do: a run's result is written when it has attended, and must not cover the queries of runs that come
+  // later. In order they never meet, because a place lies no earlier than its rows of y; but a run that is called together with another
+  // branch's goes ahead of runs of its own branch that found no partner.
+  bool y_spares_queries() const {
+    for (size_t i = 0; i < attention.size(); ++i)
+      for (const RowLayout::Run& run : attention[i])
+        for (size_t j = i + 1; j < attention.size(); ++j)
+          for (const RowLayout::Run& later : attention[j]) {
+            const int64_t row = place_of(later).row;
+            if (run.begin < row + later.rows && row < run.begin + run.rows) return false;
+          }
+    return true;
   }
 };
 
@@ -149,11 +162,13 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
   batch.place_rows = padded(geometry_.tokens());
   const int64_t placed = static_cast<int64_t>(batch.layout.branches.size()) * batch.place_rows;
   batch.queries = at::empty({placed + kTextQueryMultiple, c.heads, c.head_width()}, typed);
-  // Whoever asks for queries does so when y is written already.
-  batch.y = kv.on_queries ? at::empty({rows, c.dim}, typed) : batch.queries.narrow(0, 0, rows).flatten(1);
+  // (Whoever asks for queries does so when y is written already.)
+  const bool shared = !kv.on_queries && batch.y_spares_queries();
+  batch.y = shared ? batch.queries.narrow(0, 0, rows).flatten(1) : at::empty({rows, c.dim}, typed);
   // The one is dead while the other lives.
   batch.qkv = at::empty({rows, 3 * c.dim}, typed);
-  const int64_t pieces = (c.ffn_dim + 3 * c.dim - 1) / (3 * c.dim), piece = (rows + pieces - 1) / pieces;
+  // Pieces of equal size, as few as fit; in multiples of 16 rows, so that scales of rows stay aligned.
+  const int64_t pieces = (c.ffn_dim + 3 * c.dim - 1) / (3 * c.dim), piece = std::min(rows, padded((rows + pieces - 1) / pieces, 16));
   batch.ffn = batch.qkv.numel() >= piece * c.ffn_dim ? batch.qkv.flatten().narrow(0, 0, piece * c.ffn_dim).view({piece, c.ffn_dim})
                                                      : at::empty({piece, c.ffn_dim}, typed);
   const std::vector<bool>& fp8 = kv.shape().fp8;

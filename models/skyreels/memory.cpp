@@ -18,7 +18,8 @@ double large_products(const TransformerConfig& c) { return 6 * d(c.dim) * d(c.di
 double fused_row_bytes(const TransformerConfig& c, const ComputeForm& form, const RowSize& row) {
   const double D = d(c.dim), F = d(c.ffn_dim), b = d(form.value_bytes), rows = d(row.rows);
   const double placed = d(row.branches * row.window_tokens);
-  const double shared = rows * (4 * D + b * D + 3 * b * D + 3 * 4) + placed * b * D;  // z; u; qkv or a part of ffn; three indices; queries and y
+  const double results = form.gives_queries ? rows * b * D : 0;  // y where it does not lie over the queries
+  const double shared = results + rows * (4 * D + b * D + 3 * b * D + 3 * 4) + placed * b * D;  // z; u; qkv or a part of ffn; three indices; queries and y
   double layer = rows * b * D;                           // attention's result: both branches of a group in one call
   double fp8 = form.fp8 ? rows * (D + 4) : 0;  // rounded input of the products; then of the feed-forward part's second
   if (form.fp8) layer = std::max(layer, rows * std::min(F, 3 * D));

@@ -16,6 +16,7 @@ struct ComputeForm {
   bool fused = false;          // FusedRow
   bool fp8 = false;            // products in e4m3 in all layers but the first and the last (Transformer::to_fp8)
   bool fp8_attention = false;  // and keys and values of these layers
+  bool gives_queries = false;  // somebody asks for queries (KvCache::on_queries): FusedRow cannot put results over them
 };
 
 // Tokens of one forward pass.

@@ -34,7 +34,7 @@ struct VaeLoader {
   int slots = 0;
 };
 
-// x / max(|x|, 1e-12) * sqrt(C) * gamma over channels, in float32, rounded to x's dtype; then SiLU where asked. On CUDA in one pass
+// x / max(|x|, 1e-12) * sqrt(C) * gamma over channels, then SiLU where asked, in float32; rounded to x's dtype at last. On CUDA in one pass
 // (cuda/pixel_norm.cuh).
 class VaeNorm {
  public:

@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(kThreads) pixel_norm_kernel(const PixelNorm p)
   }
 #pragma unroll
   for (int distance = kLanes / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(0xffffffffu, squares, distance);
-  const float scale = sqrtf(static_cast<float>(channels)) / fmaxf(sqrtf(squares), 1e-12f);
+  const float length = sqrtf(squares);
+  const float scale = sqrtf(static_cast<float>(channels)) / (length < 1e-12f ? 1e-12f : length);  // (fmaxf would lose a NaN)
   if (!inside) return;
 
   T* const out = static_cast<T*>(p.out) + pixel * channels;
