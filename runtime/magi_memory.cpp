@@ -44,7 +44,7 @@ double decode_bytes(const MagiPlanInput& input, int64_t latents) {
     return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, latents, 4));
   const auto& config = std::get<MagiVaeConfig>(input.vae);
   return static_cast<double>(magi_vae_decode_peak_bytes(config, MagiTiling::of(config), run.height, run.width, latents * config.patch_length,
-                                                        input.form.value_bytes, /*unfolds=*/input.on_cpu && input.form.value_bytes == 4));
+                                                        input.form.value_bytes));
 }
 
 // Encoding the given frames, which come before the first row.
