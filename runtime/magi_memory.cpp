@@ -41,7 +41,7 @@ double vae_parameters(const std::variant<MagiVaeConfig, VaeSizes>& vae, const Ar
 double decode_bytes(const MagiPlanInput& input, int64_t latents) {
   const magi::RunConfig& run = input.request.config.run;
   if (const auto* sizes = std::get_if<VaeSizes>(&input.vae))
-    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, latents, 4));
+    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, input.request.settings().size.frames(), latents, 4));
   const auto& config = std::get<MagiVaeConfig>(input.vae);
   return static_cast<double>(magi_vae_decode_peak_bytes(config, MagiTiling::of(config), run.height, run.width, latents * config.patch_length,
                                                         input.form.value_bytes));
@@ -119,6 +119,11 @@ magi::RowSize row_size(const magi::Row& row, const magi::VideoSettings& s, int64
   return size;
 }
 
+double encoder_bytes(const MagiPlanInput& input) {
+  const magi::RunConfig& run = input.request.config.run;
+  return video_encoder_bytes(input.on_cpu, run.height, run.width, input.request.frames());
+}
+
 }  // namespace
 
 MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs quantised_as, bool random_weights) {
@@ -188,7 +193,6 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     plan.load.vae = input.vae_weights.converted * static_cast<double>(vae_value_bytes(input));  // its file is let go before
     plan.load.rest = 0;
   }
-  if (input.on_cpu && input.request.run.decode_ahead) all.rest += kCpuSecondThread;
   all.kv = text_bytes(input, s.size);
 
   const double coding = decode_bytes(input, run.chunk_frames);
@@ -196,15 +200,19 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
   plan.denoise.vae = resident_vae(input, /*codes=*/false);
   plan.denoise.coding = encode_bytes(input);
   plan.decode.coding = coding;
+  const bool ahead = input.request.run.decode_ahead;
+  if (ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
   plan.decode.activations = 16 * static_cast<double>(input.config.latent_channels() * s.size.chunks * tokens);  // the latents
 
   const std::vector<magi::Row> rows = magi::rows(s.schedule, s.size);
+  const auto is_shown = [&](const magi::Row& row) {
+    return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
+  };
+  auto done = std::count_if(rows.begin(), rows.end(), is_shown);  // chunks to decode, before a row
   // From the last row back: the first chunk that a row or a later one reads.
   int64_t first = s.size.chunks;
-  const auto first_finished = std::find_if(rows.begin(), rows.end(), [&](const magi::Row& row) {
-    return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
-  });
   for (size_t i = rows.size(); i-- > 0;) {
+    done -= is_shown(rows[i]);
     for (const magi::ChunkStep& c : rows[i].chunks) first = std::min(first, c.keys.begin);
     const magi::RowSize size = row_size(rows[i], s, tokens);
     StageMemory m = all;
@@ -215,10 +223,13 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
       m.residuals = static_cast<double>(size.embedded) *
                     static_cast<double>(16 * kept * input.config.latent_channels() + input.config.dim * input.form.value_bytes);
     m.activations = magi::row_bytes(input.config, input.form, size);
-    if (input.request.run.decode_ahead && rows.begin() + static_cast<std::ptrdiff_t>(i) > first_finished)
+    if (ahead && done > 0) {
       m.coding = coding;
-    else
+      m.rest += second_thread_bytes(input.on_cpu);
+      if (done > 1) m.rest += encoder_bytes(input);  // it has the frames of the first
+    } else {
       m.vae = resident_vae(input, /*codes=*/false);
+    }
     if (m.total() > plan.denoise.total()) plan.denoise = m;
   }
   return plan;
