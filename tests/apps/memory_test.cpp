@@ -169,6 +169,37 @@ TEST_CASE("weights are not offloaded from a CPU, and the message says why") {
   CHECK_THAT(result.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
 }
 
+TEST_CASE("MAGI-1: decode is refused where it does not fit, and takes fewer latents at once where the VAE can") {
+  const TemporaryFolder folder;
+  const test::MagiFolder own(/*distilled=*/true);
+  const test::MagiWanFolder wan;
+  for (const auto& model : {own.path(), wan.path()}) {
+    const bool is_wan = model == wan.path();
+    INFO(model);
+    const std::string name = is_wan ? "wan" : "own";
+    const auto run = folder / (name + ".safetensors.run");
+    const auto decode = [&](const std::vector<std::string>& more) {
+      std::vector<std::string> arguments = {"decode", run, "-o", folder / (name + "2.safetensors")};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      return run_longtake(arguments);
+    };
+    const ProgramResult made = run_longtake({"generate", "-m", model, "-p", "x", "-o", folder / (name + ".safetensors"), "--seed", "1", "--device", "cpu",
+                                             "--keep-run"});
+    INFO(made.err);
+    REQUIRE(made.status == 0);
+    const ProgramResult refused = decode({"--memory-budget", "1MB"});
+    INFO(refused.err);
+    CHECK(refused.status == 4);
+    CHECK_THAT(refused.err, ContainsSubstring("is expected to need") && ContainsSubstring("left of --memory-budget"));
+    CHECK_FALSE(std::filesystem::exists(folder / (name + "2.safetensors")));
+    const ProgramResult fewer = decode({"--decode-latents", "1"});
+    CHECK(fewer.status == (is_wan ? 0 : 2));
+    if (!is_wan) CHECK_THAT(fewer.err, ContainsSubstring("--decode-latents") && ContainsSubstring("tile by tile"));
+    CHECK(decode({"--memory-budget", "1TB"}).status == 0);
+    CHECK(decode({}).status == 0);
+  }
+}
+
 TEST_CASE("decode is refused before anything is loaded where it does not fit, and asks for no more than decoding takes") {
   const TemporaryFolder folder;
   const auto run = folder / "x.mp4.run";

@@ -168,12 +168,12 @@ TEST_CASE("decoding alone takes the latents at once that were asked for, or as m
   CHECK(plan.decode.weights + plan.decode.kv + plan.load.total() + plan.text.total() == 0);  // no transformer, no encoder
   REQUIRE(input.settings.decode_latents == 5);
   REQUIRE(peak(2) < peak(3));
-  CHECK(choose_decode_latents(input, {peak(5), "free"}, true) == 5);
-  CHECK(choose_decode_latents(input, {peak(5), "free"}, false) == 5);
-  CHECK(choose_decode_latents(input, {peak(3) - 1, "free"}, true) == 2);
-  const auto message = [&](double room, bool may_lower) {
+  CHECK(choose_decode_latents(5, true, peak, {peak(5), "free"}, at::kCPU) == 5);
+  CHECK(choose_decode_latents(5, false, peak, {peak(5), "free"}, at::kCPU) == 5);
+  CHECK(choose_decode_latents(5, true, peak, {peak(3) - 1, "free"}, at::kCPU) == 2);
+  const auto message = [&](double room, bool may_lower, const at::Device& device = at::kCPU) {
     try {
-      choose_decode_latents(input, {room, "free here"}, may_lower);
+      choose_decode_latents(5, may_lower, peak, {room, "free here"}, device);
     } catch (const Error& error) {
       CHECK(error.code() == ExitCode::no_memory);
       return std::string(error.what());
@@ -183,6 +183,5 @@ TEST_CASE("decoding alone takes the latents at once that were asked for, or as m
   CHECK_THAT(message(peak(3) - 1, false), ContainsSubstring("decoding 5 latent frames at once") && ContainsSubstring("free here") &&
                                               ContainsSubstring("it fits with --decode-latents 2 ("));
   for (const bool may_lower : {false, true}) CHECK_THAT(message(peak(1) - 1, may_lower), ContainsSubstring("one at once would need"));
-  input.on_cpu = false;
-  CHECK_THAT(message(1, true), ContainsSubstring("take --device cpu"));
+  CHECK_THAT(message(1, true, at::kCUDA), ContainsSubstring("take --device cpu"));
 }
