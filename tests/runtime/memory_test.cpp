@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "models/wan_vae/cost.h"
 #include "runtime/engine.h"
 #include "runtime/memory_plan.h"
 #include "tests/catch.h"
@@ -118,6 +119,23 @@ TEST_CASE("where memory is short a run decodes behind its windows, and then fewe
   CHECK(chosen(1) == std::pair(1, false));
   o.decode_latents = 3;
   CHECK(chosen(1) == std::pair(3, false));
+}
+
+TEST_CASE("windows that carry their history denoise beside the decoder's, and frames that are decoded ahead beside the video's encoder") {
+  for (const std::string history : {"carry", "reencode"}) {
+    const PlanInput input = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"sampling.history", history}}), at::kCPU);
+    const GenerateSettings& s = input.settings;
+    REQUIRE(s.plan.windows.size() > 1);
+    const auto held = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, 4));
+    CHECK(plan_memory(input).denoise.coding == (history == "carry" ? held : 0));
+    PlanInput ahead = input;
+    ahead.settings.decode_ahead = true;
+    const double encoder = video_encoder_bytes(true, s.height, s.width, s.plan.request.frames);
+    CHECK(encoder > 50e6);
+    CHECK(plan_memory(ahead).decode.rest - plan_memory(input).decode.rest == Approx(encoder + second_thread_bytes(true)));
+    CHECK(plan_memory(ahead).denoise.coding > held);
+    CHECK(video_encoder_bytes(false, s.height, s.width, 97) == 0);
+  }
 }
 
 TEST_CASE("offloading leaves two blocks on the device") {
