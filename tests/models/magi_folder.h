@@ -111,8 +111,8 @@ class MagiFolder {
 // One with a recipe, and the demo model's VAE (Wan's) and text encoder: 6 chunks of 2 latent frames, 45 frames of 32 x 48 pixels.
 class MagiWanFolder {
  public:
-  MagiWanFolder() {
-    magi::ModelConfig c = tiny_magi_config();
+  // A transformer of these sizes, but for channels and captions, which follow from the demo model.
+  explicit MagiWanFolder(magi::ModelConfig c = tiny_magi_config()) {
     c.in_channels = c.out_channels = 16, c.caption_dim = 128;
     std::filesystem::create_directories(folder_ / "transformer");
     std::map<std::string, at::Tensor> weights = tiny_magi_weights(c);
