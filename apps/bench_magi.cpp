@@ -55,8 +55,9 @@ void bench_magi(const GenerateOptions& o, const ResolvedModel& model, bool rando
   result.frames = request.frames(), result.in_flight = o.in_flight, result.branches = request.config.run.branches;
   result.rows_planned = request.layout().rows();
   rows.check(result.rows_planned);
+  GenerateOptions settled = o;
   std::string memory_note;
-  const MemoryPlan plan = MagiMemoryGate(model, target, o.precision, random).pass(o, request, /*encodes=*/!random, memory_note);
+  const MemoryPlan plan = MagiMemoryGate(model, target, o.precision, random).pass(settled, request, /*encodes=*/!random, memory_note);
   if (!memory_note.empty()) progress.note(memory_note);
   result.predict(plan, target.device.is_cpu());
   const c10::InferenceMode inference;

@@ -126,7 +126,7 @@ std::string pass_memory(std::vector<OptionSet>& policies, const ResolvedModel& m
     memory.settle(o, *make_video_request(model.recipe, o), /*encodes=*/true, note);
     latents = std::min(latents, o.decode_latents);
   }
-  if (is_magi(model.recipe)) return note;
+  if (!without_effect(model.recipe, "run.decode_latents").empty()) return note;
   for (OptionSet& policy : policies) policy.set({"run.decode_latents", fmt::format("{}", latents), "as memory allows"}, SourceLevel::flag);
   return note;
 }

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
-#include "apps/memory_gate.h"
+#include "apps/model_family.h"
 #include "apps/options_cli.h"
 #include "apps/run_inputs.h"
 #include "apps/video_sink.h"
@@ -34,9 +34,7 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   const auto given = [&](const char* key) { return options.source(key).level == SourceLevel::flag; };
   if (!given("run.memory_budget")) o.memory_budget = 0;  // the run's was for more than decoding
   const ResolvedModel model = resolve_model(o.model, default_search());
-  if (is_magi(model.recipe))
-    for (const char* key : {"run.decode_latents", "run.memory_budget"})
-      if (given(key)) fail_usage("{}: chunks of {} are decoded one by one, in one way; leave it out", options.source(key).where, model.recipe.name);
+  check_options(options, model.recipe);
   const std::unique_ptr<VideoRequest> request = make_video_request(model.recipe, o);
   const RunLayout layout = request->layout();
   const RunProgressMade made = folder->attach(layout);
@@ -48,12 +46,11 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   // Without the transformer, whose precision may need another device.
   const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16};
   std::string note;
-  if (auto* skyreels = dynamic_cast<RunRequest*>(request.get()))
-    pass_decoding(model.require_files(), target.device, given("run.decode_latents") && o.decode_latents > 0, o, *skyreels, note);
+  settle_decoding(model, target, given("run.decode_latents") && o.decode_latents > 0, o, *request, note);
   Progress progress;
   if (!note.empty()) progress.note(note);
   nlohmann::ordered_json settings = options.to_json(options_without_effect(model.recipe));
-  if (!is_magi(model.recipe)) settings["run"]["decode_latents"] = o.decode_latents;
+  if (without_effect(model.recipe, "run.decode_latents").empty()) settings["run"]["decode_latents"] = o.decode_latents;
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
   if (!o.video.empty() && !o.only_new) {

@@ -7,6 +7,7 @@
 #include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/machine.h"
+#include "runtime/magi_recipe.h"
 #include "runtime/progress.h"
 
 namespace longtake {
@@ -27,6 +28,23 @@ magi::QuantisedAs planned_as(const Recipe& recipe, const ModelTarget& target, co
 
 std::string at_once(int latents) { return fmt::format("{} latent frame{} decoded at once", latents, latents == 1 ? " is" : "s are"); }
 
+// What the user should know of a choice; `behind`: what frames are decoded behind.
+std::string note_of(const DecodeChoice& asked, const DecodeChoice& choice, const std::string& behind, const std::optional<MemoryRoom>& room) {
+  std::string how;
+  if (asked.ahead && !choice.ahead) how = fmt::format("frames are decoded behind {}, not beside denoising", behind);
+  if (choice.latents < asked.latents) how += (how.empty() ? "" : ", and ") + at_once(choice.latents);
+  return how.empty() ? how : fmt::format("{}, because {} are {}", how, format_bytes(room->bytes), room->reason);
+}
+
+// The latents at once of a run that only decodes.
+int settle_latents(const GenerateOptions& options, const at::Device& device, int latents, bool asked, const std::function<double(int)>& peak,
+                   std::string& note) {
+  const std::optional<MemoryRoom> room = memory_room(options, device);
+  const int settled = room ? choose_decode_latents(latents, !asked, peak, *room, device) : latents;
+  if (settled < latents) note = note_of({latents, false}, {settled, false}, "", room);
+  return settled;
+}
+
 }  // namespace
 
 ModelTarget planned_target(const GenerateOptions& o) {
@@ -42,19 +60,6 @@ ModelTarget planned_target(const GenerateOptions& o) {
 
 bool is_here(const ModelTarget& target) { return target.device.is_cpu() || at::hasCUDA(); }
 
-void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note) {
-  PlanInput input = plan_decoder(files, device);
-  input.settings = request.settings;
-  if (const std::optional<MemoryRoom> room = memory_room(options, device)) {
-    const int latents = choose_decode_latents(input, *room, !asked);
-    if (latents < input.settings.decode_latents) note = fmt::format("{}, because {} are {}", at_once(latents), format_bytes(room->bytes), room->reason);
-    options.decode_latents = request.settings.decode_latents = latents;
-  }
-  // Who decodes fewer latents at once has large frames, and little memory.
-  input.settings.decode_latents = std::max(input.settings.decode_latents, kUsualDecodeLatents);
-  keep_little(device, plan_memory(input).peak());
-}
-
 MemoryGate::MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights)
     : device_(target.device), model_(plan_model(model, target, fps, random_weights)) {}
 
@@ -69,11 +74,8 @@ MemoryPlan MemoryGate::pass(GenerateOptions& options, RunRequest& request, bool 
   plan.encodes = plan.encodes && encodes;
   GenerateSettings& s = request.settings;
   const std::optional<MemoryRoom> room = memory_room(options, device_);
-  const DecodeChoice choice = room ? choose_decoding(options, plan, room->bytes) : DecodeChoice{s.decode_latents, s.decode_ahead};
-  std::string how;
-  if (s.decode_ahead && !choice.ahead) how = "frames are decoded behind each window, not beside denoising";
-  if (choice.latents < s.decode_latents) how += (how.empty() ? "" : ", and ") + at_once(choice.latents);
-  if (!how.empty()) note = fmt::format("{}, because {} are {}", how, format_bytes(room->bytes), room->reason);
+  const DecodeChoice asked{s.decode_latents, s.decode_ahead}, choice = room ? choose_decoding(options, plan, room->bytes) : asked;
+  if (const std::string how = note_of(asked, choice, "each window", room); !how.empty()) note = how;
   options.decode_latents = s.decode_latents = plan.settings.decode_latents = choice.latents;
   s.decode_ahead = plan.settings.decode_ahead = choice.ahead;
   MemoryPlan planned = plan_memory(plan);
@@ -93,20 +95,45 @@ MagiPlanInput MagiMemoryGate::input(const MagiRequest& request, bool encodes) co
 
 MemoryPlan MagiMemoryGate::plan(const MagiRequest& request, bool encodes) const { return plan_memory(input(request, encodes)); }
 
-MemoryPlan MagiMemoryGate::pass(const GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const {
+MemoryPlan MagiMemoryGate::pass(GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const {
+  MagiPlanInput plan = input(request, encodes);
   const std::optional<MemoryRoom> room = memory_room(options, device_);
-  MemoryPlan planned = plan(request, encodes);
-  if (room && request.run.decode_ahead && planned.peak() > room->bytes) {
-    request.run.decode_ahead = false;
-    planned = plan(request, encodes);
-    note = fmt::format("frames are decoded behind denoising, not beside it, because {} are {}", format_bytes(room->bytes), room->reason);
-  }
-  if (room) {
-    const MagiPlanInput asked = input(request, encodes);
-    check_memory(options, planned, memory_outlook(options, asked, room->bytes), *room);
-  }
+  const DecodeChoice asked{request.decode_latents, request.run.decode_ahead}, choice = room ? choose_decoding(options, plan, room->bytes) : asked;
+  if (const std::string how = note_of(asked, choice, "the last row", room); !how.empty()) note = how;
+  request.decode_latents = plan.request.decode_latents = choice.latents;
+  request.run.decode_ahead = plan.request.run.decode_ahead = choice.ahead;
+  if (has_wan_vae(model_.recipe)) options.decode_latents = choice.latents;
+  const MemoryPlan planned = plan_memory(plan);
+  if (room) check_memory(options, planned, memory_outlook(options, plan, room->bytes), *room);
   keep_little(device_, planned.peak());
   return planned;
+}
+
+void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note) {
+  PlanInput input = plan_decoder(files, device);
+  input.settings = request.settings;
+  const auto peak = [&](int latents) {
+    input.settings.decode_latents = latents;
+    return plan_memory(input).peak();
+  };
+  GenerateSettings& s = request.settings;
+  options.decode_latents = s.decode_latents = settle_latents(options, device, s.decode_latents, asked, peak, note);
+  // Who decodes fewer latents at once has large frames, and little memory.
+  keep_little(device, peak(std::max(s.decode_latents, kUsualDecodeLatents)));
+}
+
+void pass_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, MagiRequest& request, std::string& note) {
+  MagiPlanInput input = plan_magi_decoder(model, target);
+  input.request = request;
+  const auto peak = [&](int latents) {
+    input.request.decode_latents = latents;
+    return plan_memory(input).peak();
+  };
+  if (has_wan_vae(model.recipe))
+    options.decode_latents = request.decode_latents = settle_latents(options, target.device, request.decode_latents, asked, peak, note);
+  else if (const std::optional<MemoryRoom> room = memory_room(options, target.device))
+    check_memory(options, plan_memory(input), memory_outlook(options, input, room->bytes), *room);
+  keep_little(target.device, peak(request.config.run.chunk_frames));
 }
 
 }  // namespace longtake

@@ -31,17 +31,14 @@ class MemoryGate {
   PlanInput model_;
 };
 
-// For decoding alone: as many latents at once as the request says, or unless the user `asked` for them as many fewer as fit.
-void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
-
 // What MemoryGate is, for MAGI-1.
 class MagiMemoryGate {
  public:
   // `target` may be a planned one.
   MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights = false);
 
-  // Settles whether the run decodes beside denoising (`request` then says it), and plans it; the rest as above.
-  MemoryPlan pass(const GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const;
+  // As above; what stays open with MAGI-1's own VAE is whether the run decodes beside denoising.
+  MemoryPlan pass(GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const;
   // The plan alone.
   MemoryPlan plan(const MagiRequest& request, bool encodes) const;
 
@@ -51,5 +48,10 @@ class MagiMemoryGate {
   at::Device device_;
   MagiPlanInput model_;
 };
+
+// For decoding alone: as many latents at once as the request says, or unless the user `asked` for them as many fewer as fit.
+void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
+// For MAGI-1; with its own VAE there is nothing to settle.
+void pass_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, MagiRequest& request, std::string& note);
 
 }  // namespace longtake

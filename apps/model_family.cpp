@@ -50,6 +50,14 @@ std::string RunMemory::report(const Recipe& recipe, const VideoRequest& request)
   return plan_report(std::get<MemoryGate>(gate_).input(dynamic_cast<const RunRequest&>(request)));
 }
 
+void settle_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, VideoRequest& request,
+                     std::string& note) {
+  if (auto* magi = dynamic_cast<MagiRequest*>(&request))
+    pass_decoding(model, target, asked, options, *magi, note);
+  else
+    pass_decoding(model.require_files(), target.device, asked, options, dynamic_cast<RunRequest&>(request), note);
+}
+
 // The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about
 // memory stands behind it; texts that are kept already are not looked for.
 std::string dry_run_report(const ResolvedModel& model, GenerateOptions o, VideoRequest& request) {

@@ -31,6 +31,11 @@ class RunMemory {
   std::variant<MemoryGate, MagiMemoryGate> gate_;
 };
 
+// Settles how a run is decoded, by the memory that there is, where nothing else is to be done of it (pass_decoding). `asked`: the user said how
+// many latents at once.
+void settle_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, VideoRequest& request,
+                     std::string& note);
+
 // What --dry-run says of the run: windows, chunks, rows, FLOPs, memory. The model needs no files.
 std::string dry_run_report(const ResolvedModel& model, GenerateOptions options, VideoRequest& request);
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/utf8.h"
+#include "runtime/magi_recipe.h"
 
 namespace longtake {
 namespace {
@@ -36,6 +37,12 @@ const Reasons& not_in_magi() {
       {"sampling.addnoise", "given frames there are clean"},
       {"sampling.history", "long videos there are one run without windows to take over"},
       {"sampling.kv", "what it keeps follows from sampling.key_chunks"},
+  };
+  return reasons;
+}
+
+const Reasons& not_in_magi_vae() {
+  static const Reasons reasons = {
       {"run.decode_latents", "its VAE decodes whole chunks tile by tile"},
   };
   return reasons;
@@ -63,8 +70,10 @@ std::string without_effect(const Recipe& recipe, const std::string& option) {
     return found == reasons.end() ? std::string() : found->second;
   };
   if (!is_magi(recipe)) return reason(not_in_skyreels());
-  const std::string distilled = recipe.architecture.distilled ? reason(not_in_distilled_magi()) : std::string();
-  return distilled.empty() ? reason(not_in_magi()) : distilled;
+  std::string why = reason(not_in_magi());
+  if (why.empty() && recipe.architecture.distilled) why = reason(not_in_distilled_magi());
+  if (why.empty() && !has_wan_vae(recipe)) why = reason(not_in_magi_vae());
+  return why;
 }
 
 std::vector<std::string> options_without_effect(const Recipe& recipe) {

@@ -109,7 +109,7 @@ Machine describe_machine(const at::Device& device) {
 
 void give_back_freed_memory() {
 #ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_MMAP_THRESHOLD, 2 << 20);
 #endif
 }
 

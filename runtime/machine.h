@@ -37,7 +37,7 @@ class PeakMemory {
 // Bytes of a GPU that are free, or that LibTorch's allocator holds and can give again; nothing where this LibTorch does not tell.
 std::optional<double> free_device_memory(const at::Device& gpu);
 
-// From now on this process gives freed memory back to the system, from blocks of 4 MB on. By default glibc raises that bound up to 32 MB as a
+// From now on this process gives freed memory back to the system, from blocks of 2 MB on. By default glibc raises that bound up to 32 MB as a
 // run goes on, and keeps the rest in pieces: up to a quarter more memory at the peak, and another amount in every run. Memory that comes anew has
 // to be cleared, so small runs are better off without. Nothing happens with other C libraries.
 void give_back_freed_memory();

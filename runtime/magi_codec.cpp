@@ -17,13 +17,14 @@ class TiledCodec final : public MagiCodec {
 
   int64_t patch() const override { return vae_.config().patch_size; }
   at::Tensor encode(const at::Tensor& frames) const override { return encode_tiled(vae_, frames.unsqueeze(0), tiling_).squeeze(0); }
-  std::unique_ptr<MagiDecoder> decoder(const at::Tensor&) const override { return std::make_unique<Decoder>(*this); }
+  std::unique_ptr<MagiDecoder> decoder() const override { return std::make_unique<Decoder>(*this); }
 
  private:
   // Pieces know nothing of each other.
   struct Decoder final : MagiDecoder {
     explicit Decoder(const TiledCodec& codec) : codec(codec) {}
     at::Tensor decode(const at::Tensor& latents) override { return decode_tiled(codec.vae_, latents.unsqueeze(0), codec.tiling_).squeeze(0); }
+    void pass_over(const at::Tensor&) override {}
     const TiledCodec& codec;
   };
 
@@ -37,16 +38,13 @@ class WanCodec final : public MagiCodec {
 
   int64_t patch() const override { return 8; }
   at::Tensor encode(const at::Tensor& frames) const override { return vae_.encode(frames.unsqueeze(0).to(vae_.device())).squeeze(0); }
-  std::unique_ptr<MagiDecoder> decoder(const at::Tensor& hidden) const override {
-    auto decoder = std::make_unique<Decoder>(vae_);
-    if (hidden.defined()) decoder->decode(hidden);
-    return decoder;
-  }
+  std::unique_ptr<MagiDecoder> decoder() const override { return std::make_unique<Decoder>(vae_); }
 
  private:
   struct Decoder final : MagiDecoder {
     explicit Decoder(const WanVae& vae) : stream(vae) {}
     at::Tensor decode(const at::Tensor& latents) override { return stream.push(latents.unsqueeze(0)).squeeze(0).to(at::kFloat); }
+    void pass_over(const at::Tensor& latents) override { stream.push(latents.unsqueeze(0)); }
     VaeDecodeStream stream;
   };
 

@@ -19,6 +19,8 @@ class MagiDecoder {
   virtual ~MagiDecoder() = default;
   // latents [C, n, h, w] -> the frames that they stand for, [3, m, H, W] in [-1, 1]. Called from one thread at a time.
   virtual at::Tensor decode(const at::Tensor& latents) = 0;
+  // Latents whose frames are not asked for, but those behind them.
+  virtual void pass_over(const at::Tensor& latents) = 0;
 };
 
 class MagiCodec {
@@ -29,9 +31,8 @@ class MagiCodec {
   virtual int64_t patch() const = 0;
   // frames [3, n, H, W] in [-1, 1] that a video begins with -> latents [C, P, h, w] float32.
   virtual at::Tensor encode(const at::Tensor& frames) const = 0;
-  // hidden [C, P, h, w]: latents of the video that are not asked for and come before those that are; undefined for none. The decoder
-  // borrows the codec.
-  virtual std::unique_ptr<MagiDecoder> decoder(const at::Tensor& hidden) const = 0;
+  // Borrows the codec.
+  virtual std::unique_ptr<MagiDecoder> decoder() const = 0;
 };
 
 // Errors: bad_file as the VAEs' own.

@@ -18,12 +18,14 @@ constexpr int64_t kLatentPixel = 8;  // side of a latent pixel, with either VAE
 class MagiWindowDecoder final : public WindowDecoder {
  public:
   MagiWindowDecoder(const MagiRequest& request, const MagiCodec& codec, const GenerateHooks& hooks)
-      : size_(request.settings().size), codec_(codec), hooks_(hooks) {}
+      : size_(request.settings().size), at_once_(request.decode_latents), codec_(codec), hooks_(hooks) {}
 
   void begin_window(int, const at::Tensor& prefix) override {
     {
       const Stopwatch watch(seconds_);
-      decoder_ = codec_.decoder(size_.prefix_frames > 1 ? prefix : at::Tensor());
+      decoder_ = codec_.decoder();
+      if (size_.prefix_frames > 1)
+        for (const at::Tensor& group : prefix.split(at_once_, 1)) decoder_->pass_over(group);
     }
     if (size_.prefix_frames == 1 && size_.first == 1) hand_out(prefix);  // a picture that is a chunk of its own
   }
@@ -39,11 +41,14 @@ class MagiWindowDecoder final : public WindowDecoder {
  private:
   void hand_out(const at::Tensor& latents) {
     const Stopwatch watch(seconds_);
-    const at::Tensor frames = decoder_->decode(latents);
-    if (hooks_.on_frames) hooks_.on_frames(frames);
+    for (const at::Tensor& group : latents.split(at_once_, 1)) {
+      const at::Tensor frames = decoder_->decode(group);
+      if (hooks_.on_frames) hooks_.on_frames(frames);
+    }
   }
 
   const magi::VideoSize size_;
+  const int64_t at_once_;  // latent frames
   const MagiCodec& codec_;
   const GenerateHooks& hooks_;
   std::unique_ptr<MagiDecoder> decoder_;
@@ -126,6 +131,8 @@ MagiRequest make_magi_request(const Recipe& recipe, const GenerateOptions& o, st
   request.run.decode_queue = kDecodeQueue;
   request.run.checkpoint_bytes = o.checkpoint_budget;
   request.config = magi_config(recipe, o, note);
+  request.decode_latents = request.config.run.chunk_frames;
+  if (has_wan_vae(recipe) && o.decode_latents > 0) request.decode_latents = std::min(request.decode_latents, o.decode_latents);
   check_magi_context(recipe, o);
   request.given_frames = !o.image.empty() ? 1 : o.video.empty() ? 0 : o.context;
   request.special_tokens = magi_text_settings(o.special_tokens);
@@ -222,7 +229,7 @@ void MagiEngine::decode(const VideoRequest& request, const RunFolder& folder, co
 LatentPreview MagiEngine::preview() const {
   const bool first_alone = magi_missing_frames(model_.recipe) > 0;
   return LatentPreview([this](const at::Tensor& frames) { return codec_->encode(frames.to(target_.device)); },
-                       [this](const at::Tensor& latents) { return codec_->decoder({})->decode(latents); }, first_alone);
+                       [this](const at::Tensor& latents) { return codec_->decoder()->decode(latents); }, first_alone);
 }
 
 }  // namespace longtake

@@ -29,6 +29,7 @@ struct MagiRequest final : VideoRequest {
   // [3, n, H, W] in [-1, 1]: a picture (n = 1), or the end of a video, 4k frames (4k + 1 with Wan's VAE); undefined for
   // none. A picture is shown, a video's frames are not.
   at::Tensor given;
+  int decode_latents = 0;  // latent frames that the VAE decodes at once: a chunk's, or with Wan's VAE fewer
   RunSettings run;
 
   int prefix_frames() const;                // latent frames

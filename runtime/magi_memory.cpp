@@ -37,14 +37,14 @@ double vae_parameters(const std::variant<MagiVaeConfig, VaeSizes>& vae, const Ar
   return sum;
 }
 
-// Decoding `latents` latent frames at once.
-double decode_bytes(const MagiPlanInput& input, int64_t latents) {
+double decode_bytes(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
+  const int64_t latents = input.request.decode_latents;
   if (const auto* sizes = std::get_if<VaeSizes>(&input.vae))
-    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, latents, 4));
+    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, input.request.settings().size.frames(), latents, 4));
   const auto& config = std::get<MagiVaeConfig>(input.vae);
   return static_cast<double>(magi_vae_decode_peak_bytes(config, MagiTiling::of(config), run.height, run.width, latents * config.patch_length,
-                                                        input.form.value_bytes, /*unfolds=*/input.on_cpu && input.form.value_bytes == 4));
+                                                        input.form.value_bytes));
 }
 
 // Encoding the given frames, which come before the first row.
@@ -119,6 +119,28 @@ magi::RowSize row_size(const magi::Row& row, const magi::VideoSettings& s, int64
   return size;
 }
 
+// What the VAE's files say of it.
+void read_vae(MagiPlanInput& input, const ModelFiles& files, at::ScalarType dtype) {
+  if (has_wan_vae(input.recipe))
+    input.vae = vae_sizes(files);
+  else
+    input.vae = read_magi_vae_config(files.vae);
+  input.vae_weights = part_sizes(files.vae, is_wan(input) ? at::kFloat : dtype);
+}
+
+double encoder_bytes(const MagiPlanInput& input) {
+  const magi::RunConfig& run = input.request.config.run;
+  return video_encoder_bytes(input.on_cpu, run.height, run.width, input.request.frames());
+}
+
+MemoryPlan plan_only_decoding(const MagiPlanInput& input) {
+  MemoryPlan plan;
+  plan.decode.vae = resident_vae(input, /*codes=*/true);
+  plan.decode.coding = decode_bytes(input);
+  plan.decode.rest = library_bytes(input.on_cpu, vae_value_bytes(input)) + encoder_bytes(input);
+  return plan;
+}
+
 }  // namespace
 
 MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs quantised_as, bool random_weights) {
@@ -144,17 +166,23 @@ MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& tar
     return input;
   }
   const ModelFiles& files = *model.files;
-  if (has_wan_vae(recipe))
-    input.vae = vae_sizes(files);
-  else
-    input.vae = read_magi_vae_config(files.vae);
+  read_vae(input, files, target.dtype);
   input.transformer = part_sizes(files.transformer, target.dtype);
   input.text_encoder = part_sizes(files.text_encoder, at::kFloat);
-  input.vae_weights = part_sizes(files.vae, is_wan(input) ? at::kFloat : target.dtype);
   Checkpoint text = Checkpoint::open(files.text_encoder);
   auto translate = umt5_translator(text);
   input.text = read_umt5_sizes(CheckpointSource(std::move(text), std::move(translate), at::kCPU, at::kFloat),
                                a.umt5 ? PositionBias::per_layer : PositionBias::shared);
+  return input;
+}
+
+MagiPlanInput plan_magi_decoder(const ResolvedModel& model, const ModelTarget& target) {
+  MagiPlanInput input;
+  input.recipe = model.recipe;
+  input.on_cpu = target.device.is_cpu();
+  input.form.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype));
+  input.only_decodes = true;
+  read_vae(input, model.require_files(), target.dtype);
   return input;
 }
 
@@ -171,6 +199,7 @@ void plan_request(MagiPlanInput& input, const MagiRequest& request, bool encodes
 }
 
 MemoryPlan plan_memory(const MagiPlanInput& input) {
+  if (input.only_decodes) return plan_only_decoding(input);
   const magi::RunConfig& run = input.request.config.run;
   const magi::VideoSettings s = input.request.settings();
   const int64_t tokens = int64_t{run.chunk_frames} * (run.height / 16) * (run.width / 16);
@@ -188,23 +217,26 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     plan.load.vae = input.vae_weights.converted * static_cast<double>(vae_value_bytes(input));  // its file is let go before
     plan.load.rest = 0;
   }
-  if (input.on_cpu && input.request.run.decode_ahead) all.rest += kCpuSecondThread;
   all.kv = text_bytes(input, s.size);
 
-  const double coding = decode_bytes(input, run.chunk_frames);
+  const double coding = decode_bytes(input);
   plan.denoise = plan.decode = all;
   plan.denoise.vae = resident_vae(input, /*codes=*/false);
   plan.denoise.coding = encode_bytes(input);
   plan.decode.coding = coding;
+  const bool ahead = input.request.run.decode_ahead;
+  if (ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
   plan.decode.activations = 16 * static_cast<double>(input.config.latent_channels() * s.size.chunks * tokens);  // the latents
 
   const std::vector<magi::Row> rows = magi::rows(s.schedule, s.size);
+  const auto is_shown = [&](const magi::Row& row) {
+    return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
+  };
+  auto done = std::count_if(rows.begin(), rows.end(), is_shown);  // chunks to decode, before a row
   // From the last row back: the first chunk that a row or a later one reads.
   int64_t first = s.size.chunks;
-  const auto first_finished = std::find_if(rows.begin(), rows.end(), [&](const magi::Row& row) {
-    return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
-  });
   for (size_t i = rows.size(); i-- > 0;) {
+    done -= is_shown(rows[i]);
     for (const magi::ChunkStep& c : rows[i].chunks) first = std::min(first, c.keys.begin);
     const magi::RowSize size = row_size(rows[i], s, tokens);
     StageMemory m = all;
@@ -215,17 +247,34 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
       m.residuals = static_cast<double>(size.embedded) *
                     static_cast<double>(16 * kept * input.config.latent_channels() + input.config.dim * input.form.value_bytes);
     m.activations = magi::row_bytes(input.config, input.form, size);
-    if (input.request.run.decode_ahead && rows.begin() + static_cast<std::ptrdiff_t>(i) > first_finished)
+    if (ahead && done > 0) {
       m.coding = coding;
-    else
+      m.rest += second_thread_bytes(input.on_cpu);
+      if (done > 1) m.rest += encoder_bytes(input);  // it has the frames of the first
+    } else {
       m.vae = resident_vae(input, /*codes=*/false);
+    }
     if (m.total() > plan.denoise.total()) plan.denoise = m;
   }
   return plan;
 }
 
+DecodeChoice choose_decoding(const GenerateOptions& options, MagiPlanInput input, double room) {
+  MagiRequest& r = input.request;
+  const auto peak = [&](const DecodeChoice& choice) {
+    r.decode_latents = choice.latents, r.run.decode_ahead = choice.ahead;
+    return plan_memory(input).peak();
+  };
+  return choose_decoding({r.decode_latents, r.run.decode_ahead}, is_wan(input) && options.decode_latents == 0, peak, room);
+}
+
 MemoryOutlook memory_outlook(const GenerateOptions& options, const MagiPlanInput& input, double room) {
   MemoryOutlook outlook;
+  if (input.only_decodes) {
+    outlook.otherwise = input.on_cpu ? "decode it where there is more" : "take --device cpu";
+    outlook.peak = [&input](const GenerateOptions&) { return plan_memory(input).peak(); };
+    return outlook;
+  }
   outlook.otherwise = "take a smaller model";
   outlook.peak = [&input, room](const GenerateOptions& o) {
     try {
@@ -234,12 +283,15 @@ MemoryOutlook memory_outlook(const GenerateOptions& options, const MagiPlanInput
       MagiRequest request = make_magi_request(input.recipe, o);
       request.given = input.request.given, request.run.decode_ahead = input.request.run.decode_ahead;
       plan_request(changed, request, input.encodes);
-      if (plan_memory(changed).peak() > room) changed.request.run.decode_ahead = false;
+      const DecodeChoice choice = choose_decoding(o, changed, room);
+      changed.request.decode_latents = choice.latents, changed.request.run.decode_ahead = choice.ahead;
       return plan_memory(changed).peak();
     } catch (const Error&) {
       return std::numeric_limits<double>::infinity();
     }
   };
+  if (is_wan(input) && options.decode_latents > 1)
+    outlook.changes.push_back({"--decode-latents 1", [](GenerateOptions& o) { o.decode_latents = 1; }});
   if (!input.on_cpu && !options.offload) outlook.changes.push_back({"--offload", [](GenerateOptions& o) { o.offload = true; }});
   if (options.in_flight > 1) outlook.changes.push_back({"--in-flight 1", [](GenerateOptions& o) { o.in_flight = 1; }});
   if (options.key_chunks != "1" && options.key_chunks != "2")

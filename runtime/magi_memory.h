@@ -25,6 +25,7 @@ struct MagiPlanInput {
   Umt5Sizes text{};         // 0 where there is no file
   std::variant<MagiVaeConfig, VaeSizes> vae;  // MAGI-1's own, or Wan's
   bool random_weights = false;
+  bool only_decodes = false;  // nothing but the VAE is loaded
 
   // Of the run:
   MagiRequest request;
@@ -36,12 +37,19 @@ struct MagiPlanInput {
 // files. Errors: bad_file where neither gives the sizes.
 MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs quantised_as, bool random_weights = false);
 
+// The same where latents are there already: the VAE's sizes alone. The model's files must be there.
+MagiPlanInput plan_magi_decoder(const ResolvedModel& model, const ModelTarget& target);
+
 // Completes it with a run; `encodes` as above.
 void plan_request(MagiPlanInput& input, const MagiRequest& request, bool encodes);
 
 MemoryPlan plan_memory(const MagiPlanInput& input);
 
-// What its runs can do about their memory; refers to the input.
+// How the run decodes (memory_check.h): beside denoising where the input's request has it so; with Wan's VAE the options may leave open how many
+// latents.
+DecodeChoice choose_decoding(const GenerateOptions& options, MagiPlanInput input, double room);
+
+// What its runs can do about their memory (where they only decode: nothing); refers to the input.
 MemoryOutlook memory_outlook(const GenerateOptions& options, const MagiPlanInput& input, double room);
 
 }  // namespace longtake

@@ -103,28 +103,33 @@ std::optional<MemoryRoom> memory_room(const GenerateOptions& options, const at::
   return MemoryRoom{*free, device.is_cuda() ? fmt::format("free on {}", device.str()) : "free on this machine"};
 }
 
-DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, double room) {
-  GenerateSettings& s = input.settings;
-  const auto fits = [&] { return plan_memory(input).peak() <= room; };
-  s.decode_latents = options.decode_latents > 0 ? options.decode_latents : kUsualDecodeLatents;
-  if (s.decode_ahead && !fits()) s.decode_ahead = false;
-  if (options.decode_latents == 0)
-    while (s.decode_latents > 1 && !fits()) --s.decode_latents;
-  return {s.decode_latents, s.decode_ahead};
+DecodeChoice choose_decoding(const DecodeChoice& asked, bool may_lower, const std::function<double(const DecodeChoice&)>& peak, double room) {
+  DecodeChoice choice = asked;
+  if (choice.ahead && peak(choice) > room) choice.ahead = false;
+  while (may_lower && choice.latents > 1 && peak(choice) > room) --choice.latents;
+  return choice;
 }
 
-int choose_decode_latents(PlanInput input, const MemoryRoom& room, bool may_lower) {
-  int& latents = input.settings.decode_latents;
-  const auto peak = [&] { return plan_memory(input).peak(); };
-  const int asked = latents;
-  const double expected = peak();
-  while (latents > 1 && peak() > room.bytes) --latents;
-  const bool fits = peak() <= room.bytes;
+DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, double room) {
+  GenerateSettings& s = input.settings;
+  const auto peak = [&](const DecodeChoice& choice) {
+    s.decode_latents = choice.latents, s.decode_ahead = choice.ahead;
+    return plan_memory(input).peak();
+  };
+  const bool open = options.decode_latents == 0;
+  return choose_decoding({open ? kUsualDecodeLatents : options.decode_latents, s.decode_ahead}, open, peak, room);
+}
+
+int choose_decode_latents(int asked, bool may_lower, const std::function<double(int)>& peak, const MemoryRoom& room, const at::Device& device) {
+  int latents = asked;
+  while (latents > 1 && peak(latents) > room.bytes) --latents;
+  const bool fits = peak(latents) <= room.bytes;
   if (fits && (may_lower || latents == asked)) return latents;
-  const std::string what = fits ? fmt::format("it fits with --decode-latents {} ({})", latents, format_bytes(peak()))
-                                : fmt::format("one at once would need {}{}", format_bytes(peak()), input.on_cpu ? "" : "; take --device cpu");
+  const std::string needed = format_bytes(peak(latents));
+  const std::string what = fits ? fmt::format("it fits with --decode-latents {} ({})", latents, needed)
+                                : fmt::format("one at once would need {}{}", needed, device.is_cpu() ? "" : "; take --device cpu");
   fail(ExitCode::no_memory, "decoding {} latent frame{} at once is expected to need {} of memory, and {} are {}; {}; a larger --memory-budget runs it all the same",
-       asked, asked == 1 ? "" : "s", format_bytes(expected), format_bytes(room.bytes), room.reason, what);
+       asked, asked == 1 ? "" : "s", format_bytes(peak(asked)), format_bytes(room.bytes), room.reason, what);
 }
 
 MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& input, double room) {

@@ -32,13 +32,15 @@ struct DecodeChoice {
   int latents = kUsualDecodeLatents;  // at once
   bool ahead = false;                 // beside denoising, or behind each window (GenerateSettings::decode_ahead)
 };
-// The first that fits: beside denoising where the input's settings have it so, behind each window, and then as many latents at once as fit where
-// the options leave that open (--decode-latents 0). The last one tried where none fits.
+// The first that fits: as asked, behind each window, and then where `may_lower` as many latents at once as fit. The last one tried where none
+// fits. `peak`: what is predicted of a choice.
+DecodeChoice choose_decoding(const DecodeChoice& asked, bool may_lower, const std::function<double(const DecodeChoice&)>& peak, double room);
+// Of SkyReels-V2: beside denoising where the input's settings have it so; the options may leave open how many latents (--decode-latents 0).
 DecodeChoice choose_decoding(const GenerateOptions& options, PlanInput input, double room);
 
-// Where nothing but decoding is to be done (PlanInput::only_decodes): as many latents at once as the input's settings say, or where
-// `may_lower` as many fewer as fit. Throws (no_memory) where none fits: expected, found, and what would.
-int choose_decode_latents(PlanInput input, const MemoryRoom& room, bool may_lower);
+// Where nothing but decoding is to be done: as many latents at once as asked for, or where `may_lower` as many fewer as fit. `peak`: what is
+// predicted with so many. Throws (no_memory) where none fits: expected, found, and what would.
+int choose_decode_latents(int asked, bool may_lower, const std::function<double(int)>& peak, const MemoryRoom& room, const at::Device& device);
 
 // A change of the options, and the peak that is predicted with it.
 struct MemoryRemedy {

@@ -14,9 +14,19 @@ namespace {
 
 // Measured: code of libraries that computing brings in, their threads' stacks and packed operands (CPU); workspaces of cuBLAS and cuDNN.
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
+constexpr double kCpuTextRest = 10e6;  // a text encoder needs little of that
+constexpr double kCpuSecondThread = 10e6;
 constexpr double kVaeBytes = 4;  // always float32
+// Measured of libx264: what it is opened with, frames that it looks ahead, and what it holds of a pixel of these.
+constexpr double kEncoder = 10e6, kEncodedPixel = 5.5;
+constexpr int64_t kEncodedFrames = 50;
 
 double rest(const PlanInput& input) { return library_bytes(input.on_cpu, input.form.value_bytes); }
+
+double encoder_bytes(const PlanInput& input) {
+  const GenerateSettings& s = input.settings;
+  return video_encoder_bytes(input.on_cpu, s.height, s.width, s.plan.request.frames);
+}
 
 // Of the transformer on its device.
 double resident_weights(const PlanInput& input) {
@@ -40,7 +50,7 @@ StageMemory plan_load(const PlanInput& input) {
     m.weights = std::max(m.weights, input.transformer.parameters * bytes - input.vae_weights.parameters * kVaeBytes);
   m.weights += mapped_meanwhile(input.transformer, input.on_cpu);
   m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
-  m.rest = rest(input);
+  if (!input.on_cpu) m.rest = rest(input);
   return m;
 }
 
@@ -48,7 +58,7 @@ StageMemory plan_only_decoding(const PlanInput& input, double coding) {
   StageMemory m;
   m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
   m.coding = coding;
-  m.rest = rest(input);
+  m.rest = rest(input) + encoder_bytes(input);
   return m;
 }
 
@@ -65,8 +75,12 @@ double encode_bytes(const PlanInput& input) {
 
 double decode_bytes(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
-  const int64_t latents = std::min<int64_t>(s.decode_latents, s.plan.latent_frames);
-  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, 4));
+  int64_t latents = s.plan.latent_frames;  // of one clip
+  if (s.history == History::reencode) {
+    latents = 0;
+    for (const WindowSpan& window : s.plan.windows) latents = std::max<int64_t>(latents, window.latent_frames);
+  }
+  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, s.decode_latents, 4));
 }
 
 }  // namespace
@@ -83,6 +97,13 @@ double library_bytes(bool on_cpu, int64_t value_bytes) {
   return value_bytes == 2 ? kCpuRestBf16 : kCpuRest;  // products in bfloat16 run on copies in float32
 }
 
+double second_thread_bytes(bool on_cpu) { return on_cpu ? kCpuSecondThread : 0; }
+
+double video_encoder_bytes(bool on_cpu, int64_t height, int64_t width, int64_t frames) {
+  if (!on_cpu) return 0;
+  return kEncoder + kEncodedPixel * static_cast<double>(height * width * std::min(frames, kEncodedFrames));
+}
+
 StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu) {
   StageMemory m;
   const auto bytes = static_cast<double>(value_bytes), tokens = static_cast<double>(length);
@@ -91,7 +112,7 @@ StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t 
   if (on_cpu && encoder.converted == 0) m.weights -= encoder.largest_bytes;
   const double scores = static_cast<double>(sizes.heads) * tokens * tokens * 4;
   m.activations = 4 * scores + tokens * (static_cast<double>(sizes.dim) * (8 + 3 * bytes) + 3 * static_cast<double>(sizes.ffn) * bytes);
-  m.rest = library_bytes(on_cpu, value_bytes);
+  m.rest = on_cpu ? kCpuTextRest : library_bytes(on_cpu, value_bytes);
   return m;
 }
 
@@ -138,14 +159,17 @@ MemoryPlan plan_memory(const PlanInput& input) {
   StageMemory all;
   all.weights = resident_weights(input);
   all.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
-  all.rest = rest(input) + (input.on_cpu && s.decode_ahead ? kCpuSecondThread : 0);
+  all.rest = rest(input);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
   const double coding = decode_bytes(input);
 
   plan.denoise = plan.decode = all;
   plan.decode.kv = texts;
   plan.decode.coding = std::max(coding, encode_bytes(input));
+  if (s.decode_ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
+  const auto history = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, 4));
   for (const WindowSpan& window : s.plan.windows) {
+    const bool goes_on = window.index > 0 && s.history == History::carry;  // with the frames of the windows before
     const auto chunks = window_chunks(window, s.plan.request.chunk);
     const int64_t plane = (s.height / 16) * (s.width / 16);
     skyreels::RowSize size{.branches = branches};
@@ -162,7 +186,9 @@ MemoryPlan plan_memory(const PlanInput& input) {
       m.kv = texts + skyreels::kv_bytes(input.config, input.form, row.kv, branches);
       m.residuals = residuals;
       m.activations = skyreels::row_bytes(input.config, input.form, size);
-      if (row.decodes_beside) m.coding = coding;
+      m.coding = row.decodes_beside ? coding : goes_on ? history : 0;
+      if (row.decodes_beside) m.rest += second_thread_bytes(input.on_cpu);
+      if (row.encodes_beside) m.rest += encoder_bytes(input);
       if (m.total() > plan.denoise.total()) plan.denoise = m;
     }
   }

@@ -53,8 +53,10 @@ double loaded_bytes(const PartSizes& part, double value_bytes, bool on_cpu);
 double mapped_meanwhile(const PartSizes& part, bool on_cpu);
 // Libraries' workspaces.
 double library_bytes(bool on_cpu, int64_t value_bytes);
-// Where frames are decoded beside denoising on the CPU: the heap of a second thread that computes, and the video's encoder.
-inline constexpr double kCpuSecondThread = 50e6;
+// Where frames are decoded beside denoising: the heap of a second thread that computes. On the CPU alone, as what follows.
+double second_thread_bytes(bool on_cpu);
+// The encoder of a video of so many frames.
+double video_encoder_bytes(bool on_cpu, int64_t height, int64_t width, int64_t frames);
 // Encoding texts of `length` tokens with the encoder in `value_bytes` a value.
 StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu);
 

@@ -166,7 +166,8 @@ std::vector<OptionInfo> make_schema() {
              "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
              "of compute capability 8.9 and newer, with attention in 8-bit floats too from 9.0"));
   add(integer("run.decode_latents", "--decode-latents", &G::decode_latents, "LATENTS", 0, 1000,
-              "Latent frames that are decoded at once: fewer take less memory; 0 is 5, or fewer where memory is short"));
+              "Latent frames that are decoded at once: fewer take less memory; 0 is 5 (MAGI-1 with Wan's VAE: a chunk's), or fewer where "
+              "memory is short"));
   add(free_on_resume(toggle("run.offload", "--offload", &G::offload,
                             "Keep the transformer's blocks in host memory and bring each to the GPU just before it computes: slower, the same "
                             "video")));

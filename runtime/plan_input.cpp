@@ -132,6 +132,7 @@ std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& w
       row.flops += s.denoise.branches() * skyreels::transformer_flops(input.config, tokens, keys, input.text_length, false);
     }
     row.decodes_beside = s.decode_ahead && (carries || finished >= s.decode_latents);
+    row.encodes_beside = s.decode_ahead && (window.index > 0 || finished >= 2 * s.decode_latents);
     row.kv = kv;
   }
   return rows;

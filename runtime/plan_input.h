@@ -71,6 +71,7 @@ struct PlannedRow {
   int64_t computed = 0;  // tokens that may go through the transformer in each branch: what the policy leaves open counts in full
   int64_t kv = 0;        // tokens whose keys and values are held
   bool decodes_beside = false;  // enough latents are done for the VAE to decode some beside it
+  bool encodes_beside = false;  // and for frames of others to be encoded
   double flops = 0;      // everything computed, all branches
 };
 std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& window);

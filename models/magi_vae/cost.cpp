@@ -28,35 +28,32 @@ double tiles_flops(const MagiVaeConfig& config, const MagiTiling& tiling, const 
   return flops;
 }
 
-// The largest tile's activations in the transformer, beside its `outer_bytes` a token outside.
+// A tile's activations in the transformer, beside its `outer_bytes` a token outside.
 int64_t transformer_bytes(const MagiVaeConfig& config, int64_t tokens, int64_t bytes, int64_t outer_bytes) {
   const int64_t dim = config.dim, cast = bytes == 4 ? 0 : 1;
-  // q, k and v with their float32 forms: wide, without mean, normed.
-  const int64_t attention = dim * (4 * bytes + 12 * cast + 24);
+  // q, k and v with their float32 forms: wide, and normed.
+  const int64_t attention = dim * (4 * bytes + 12 * cast + 12);
   // x, the normed x, the wide layer before and after its activation, the sum.
   const int64_t mlp = dim * (3 * bytes + 4 + bytes * cast) + 2 * config.ffn * bytes;
   return (tokens + 1) * (std::max(attention, mlp) + outer_bytes);
 }
 
-int64_t largest_tile(const MagiTiling& tiling, const Extent& clip) {
-  return std::min(tiling.frames, clip.frames) * std::min(tiling.size, clip.height) * std::min(tiling.size, clip.width);
-}
-
-// The last convolution of the largest tile: tokens, pixels, the unfolded pixels and the result. Inputs of more channels x frames x rows than
-// this go to oneDNN, which needs next to nothing (LibTorch's use_mkldnn).
-constexpr int64_t kLargestUnfolded = 20480;
-int64_t unfolded_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, const Extent& clip, int64_t value_bytes) {
-  const int64_t frames = std::min(tiling.frames, clip.frames) * config.patch_length, rows = std::min(tiling.size, clip.height) * config.patch_size;
-  if (config.pixel_values() * frames * rows > kLargestUnfolded) return 0;
-  return largest_tile(tiling, clip) * value_bytes * ((2 + 27) * config.dim + config.channels * config.patch_pixels());
-}
-
-// The result and two rows of tiles, `values` float32 values for each latent.
-int64_t result_bytes(const MagiTiling& tiling, const Extent& clip, int64_t values) {
-  const int64_t columns =
-      static_cast<int64_t>(magi_tile_spans(clip.width, tiling.size, tiling.size - tiling.overlap).size());
-  const int64_t result = clip.frames * clip.height * clip.width;
-  return 4 * values * (result + 2 * columns * largest_tile(tiling, clip));
+// Goes through one tile in time as code_frames does, and adds the whole result. A tile's activations take `outer_bytes` a token outside the
+// transformer, and what comes of it `values` float32 values for each latent: tiles of this row and the one above wait for their neighbours.
+int64_t peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, const Extent& clip, int64_t value_bytes, int64_t outer_bytes, int64_t values) {
+  const int64_t frames = std::min(tiling.frames, clip.frames);
+  int64_t peak = 0, above = 0;
+  for (const MagiTileSpan& row : magi_tile_spans(clip.height, tiling.size, tiling.size - tiling.overlap)) {
+    int64_t done = 0;
+    for (const MagiTileSpan& column : magi_tile_spans(clip.width, tiling.size, tiling.size - tiling.overlap)) {
+      const int64_t tokens = frames * row.length * column.length, tile = 4 * values * tokens;
+      // Blended with two neighbours, it is there three times, and its faded edge.
+      peak = std::max(peak, above + done + std::max(transformer_bytes(config, tokens, value_bytes, outer_bytes), 4 * tile));
+      done += tile;
+    }
+    above = done;
+  }
+  return peak + 4 * values * clip.frames * clip.height * clip.width;
 }
 
 double pixel_conv_values(const MagiVaeConfig& config) {
@@ -78,19 +75,16 @@ double magi_vae_encode_flops(const MagiVaeConfig& config, const MagiTiling& tili
 }
 
 int64_t magi_vae_decode_peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, int64_t height, int64_t width,
-                                   int64_t frames, int64_t value_bytes, bool unfolds) {
-  const Extent clip = extent_of(config, height, width, frames);
-  const int64_t unfolded = unfolds ? unfolded_bytes(config, tiling, clip, value_bytes) : 0;
-  return std::max(transformer_bytes(config, largest_tile(tiling, clip), value_bytes, config.dim * value_bytes), unfolded) +
-         result_bytes(tiling, clip, config.channels * config.patch_pixels());
+                                   int64_t frames, int64_t value_bytes) {
+  return peak_bytes(config, tiling, extent_of(config, height, width, frames), value_bytes, config.dim * value_bytes,
+                    config.channels * config.patch_pixels());
 }
 
 int64_t magi_vae_encode_peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, int64_t height, int64_t width,
                                    int64_t frames, int64_t value_bytes) {
-  const Extent clip = extent_of(config, height, width, frames);
   const int64_t patch = config.channels * config.patch_pixels();
-  return transformer_bytes(config, largest_tile(tiling, clip), value_bytes, (config.dim + 2 * patch) * value_bytes) +
-         result_bytes(tiling, clip, config.latent_channels);
+  return peak_bytes(config, tiling, extent_of(config, height, width, frames), value_bytes, (config.dim + 2 * patch) * value_bytes,
+                    config.latent_channels);
 }
 
 }  // namespace longtake

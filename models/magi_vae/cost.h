@@ -14,11 +14,10 @@ double magi_vae_encode_flops(const MagiVaeConfig& config, const MagiTiling& tili
                              int64_t frames);
 
 // Bytes that inference holds at most, batch 1, with `value_bytes` a value of the weights (2 for bfloat16, 4 for
-// float32): the largest tile's activations, the tiles that wait for their neighbours, and the whole result. Weights,
-// the input and the library's own workspace come on top. `unfolds`: LibTorch computes the decoder's last convolution
-// from its unfolded input (27 values for each), as it does on the CPU in float32 for all but large inputs.
+// float32): a tile's activations beside the tiles that wait for their neighbours, and the whole result. Weights, the
+// input and the library's own workspace come on top.
 int64_t magi_vae_decode_peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, int64_t height, int64_t width,
-                                   int64_t frames, int64_t value_bytes, bool unfolds = false);
+                                   int64_t frames, int64_t value_bytes);
 int64_t magi_vae_encode_peak_bytes(const MagiVaeConfig& config, const MagiTiling& tiling, int64_t height, int64_t width,
                                    int64_t frames, int64_t value_bytes);
 

@@ -2,12 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/clamp.h>
-#include <ATen/ops/conv3d.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "models/ops/convolve.h"
 #include "models/weights/source.h"
 
 namespace longtake {
@@ -68,8 +68,7 @@ at::Tensor MagiVae::decode_mean(const at::Tensor& mean, MagiClip clip) const {
   const at::Tensor pixels = tokens.reshape({batch, t, h, w, length, patch, patch, values})
                                 .permute({0, 7, 1, 4, 2, 5, 3, 6})
                                 .reshape({batch, values, t * length, h * patch, w * patch});
-  const at::Tensor video =
-      at::conv3d(pixels, pixels_weight_, pixels_bias_, at::IntArrayRef({1, 1, 1}), at::IntArrayRef({1, 1, 1}));
+  const at::Tensor video = convolve(pixels, pixels_weight_, pixels_bias_, /*stride=*/{1, 1, 1}, /*padding=*/{1, 1, 1});
   return (clip == MagiClip::still ? video.narrow(2, 0, 1) : video).to(at::kFloat);
 }
 

@@ -1,6 +1,7 @@
 #include "models/magi_vae/transformer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/mean.h>
@@ -27,7 +28,8 @@ at::Tensor normalise_heads(const at::Tensor& x) {
   const at::Tensor wide = x.to(at::kFloat);
   // Two passes, as the reference does: with rounded q, k and v the last bit of the mean decides which way values round.
   const at::Tensor deviation = at::std(wide, at::OptionalIntArrayRef({-1}), /*correction=*/0, /*keepdim=*/true);
-  return (wide - wide.mean(-1, /*keepdim=*/true)) / (deviation + kEpsilon);
+  at::Tensor centred = wide - wide.mean(-1, /*keepdim=*/true);
+  return at::GradMode::is_enabled() ? centred / (deviation + kEpsilon) : centred.div_(deviation + kEpsilon);
 }
 
 }  // namespace

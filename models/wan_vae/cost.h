@@ -13,11 +13,14 @@ namespace longtake {
 double vae_decode_flops(const VaeSizes& sizes, int64_t height, int64_t width, int64_t frames);
 double vae_encode_flops(const VaeSizes& sizes, int64_t height, int64_t width, int64_t frames);
 
-// Bytes that inference holds at most while it pushes `latents` latents (or four times as many frames) through a stream,
-// batch 1, with `value_bytes` a value (2 for bfloat16, 4 for float32): history and activations. Weights and the
+// Bytes that inference holds at most while it pushes a clip of `latents` latents through a stream, `at_once` of them at a
+// time, batch 1, with `value_bytes` a value (2 for bfloat16, 4 for float32): history and activations. Weights and the
 // library's own convolution workspace come on top.
-int64_t vae_decode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents,
+int64_t vae_decode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents, int64_t at_once,
                               int64_t value_bytes);
+// The history alone: what a stream holds between pushes.
+int64_t vae_decode_history_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t value_bytes);
+// Likewise of encoding, four times `latents` frames at once.
 int64_t vae_encode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents,
                               int64_t value_bytes);
 

@@ -1,22 +1,20 @@
 #include "models/wan_vae/layers.h"
 
-#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
-#include <ATen/ops/conv3d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/mkldnn_convolution.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zero.h>
 
 #include "base/cuda.h"
 #include "base/error.h"
+#include "models/ops/convolve.h"
 #include "models/wan_vae/cuda/pixel_norm.cuh"
 #include "models/weights/source.h"
 
@@ -31,18 +29,12 @@ at::Tensor fold_frames(const at::Tensor& x) {
   return x.permute({0, 2, 1, 3, 4}).reshape({x.size(0) * x.size(2), x.size(1), x.size(3), x.size(4)});
 }
 
+// (Through channels that are innermost: reshaping x as it is gives one frame strides that do not count as channels-last,
+// and a concatenation with its history, as all that follows it, would lose the format.)
 at::Tensor unfold_frames(const at::Tensor& x, int64_t batch) {
-  return x.reshape({batch, x.size(0) / batch, x.size(1), x.size(2), x.size(3)}).permute({0, 2, 1, 3, 4});
-}
-
-// at::conv3d without its rule that small float32 inputs (by batch * channels * frames * height) avoid oneDNN on the
-// CPU: the fallback is several times slower at the sizes of a chunk of one or two latents.
-at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, at::IntArrayRef stride,
-                    at::IntArrayRef padding) {
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && at::hasMKLDNN() && at::globalContext().userEnabledMkldnn()) {
-    return at::mkldnn_convolution(x, weight, bias, padding, stride, /*dilation=*/{1, 1, 1}, /*groups=*/1);
-  }
-  return at::conv3d(x, weight, bias, stride, padding);
+  return x.permute({0, 2, 3, 1})
+      .reshape({batch, x.size(0) / batch, x.size(2), x.size(3), x.size(1)})
+      .permute({0, 4, 1, 2, 3});
 }
 
 // The norm through our kernel; undefined where it does not run.

@@ -22,6 +22,16 @@ nlohmann::json done_event(const std::filesystem::path& log) {
   return last;
 }
 
+// The largest stage as it was predicted, and as it was.
+std::pair<double, double> peaks_of(const nlohmann::json& memory) {
+  double predicted = 0, peak = 0;
+  for (const char* stage : {"text encoding", "loading", "denoising", "decoding"}) {
+    predicted = std::max(predicted, memory.at(stage).at("predicted_bytes").get<double>());
+    peak = std::max(peak, memory.at(stage).at("peak_bytes").get<double>());
+  }
+  return {predicted, peak};
+}
+
 // `bench generate` with these arguments: the larger of denoising and decoding takes what was predicted, above what the process holds
 // anyway, to 15 %. A stage below the peak finds what the C library kept of the ones before it, so the peak is what can be compared.
 void check_prediction(std::vector<std::string> arguments) {
@@ -104,6 +114,23 @@ TEST_CASE("MAGI-1: generate says what each stage took beside what was predicted,
   }
 }
 
+TEST_CASE("MAGI-1: generate takes what was predicted to 15 %, decoding beside denoising included") {
+  const TemporaryFolder folder;
+  magi::ModelConfig sizes = test::tiny_magi_config();
+  sizes.layers = 4, sizes.dim = 512, sizes.ffn_dim = 2048, sizes.heads = 8, sizes.kv_heads = 4, sizes.head_width = 64, sizes.condition_dim = 128;
+  const test::MagiWanFolder model(sizes);
+  const ProgramResult result = run_longtake({"generate", "-m", model.path(), "-p", "a red circle over grass", "-o", folder / "x.mp4", "--seed", "1", "--size",
+                                             "320x320", "--frames", "33", "--chunk", "3", "--steps", "4", "--device", "cpu", "--threads", "1",
+                                             "--json-log", folder / "log"});
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  const auto memory = done_event(folder / "log").at("memory");
+  INFO(memory.dump(1));
+  const auto [predicted, peak] = peaks_of(memory);
+  if (peak == 0) LONGTAKE_SKIP("this system does not tell a process's peak memory");
+  CHECK(predicted == Approx(peak).epsilon(0.15));
+}
+
 TEST_CASE("MAGI-1: a run that does not fit ends before anything is loaded") {
   const TemporaryFolder folder;
   const test::MagiFolder model(/*distilled=*/true);
@@ -139,11 +166,7 @@ TEST_CASE("generate writes what each stage took beside what was predicted; decod
   CHECK_THAT(result.out, ContainsSubstring("were predicted)"));
   const auto memory = done_event(folder / "log").at("memory");
   INFO(memory.dump(1));
-  double predicted = 0, peak = 0;
-  for (const char* stage : {"text encoding", "loading", "denoising", "decoding"}) {
-    predicted = std::max(predicted, memory.at(stage).at("predicted_bytes").get<double>());
-    peak = std::max(peak, memory.at(stage).at("peak_bytes").get<double>());
-  }
+  const auto [predicted, peak] = peaks_of(memory);
   if (peak == 0) LONGTAKE_SKIP("this system does not tell a process's peak memory");
   CHECK(predicted == Approx(peak).epsilon(0.15));
 }
@@ -167,6 +190,37 @@ TEST_CASE("weights are not offloaded from a CPU, and the message says why") {
   const ProgramResult result = run_longtake(quick_generate(folder / "x.mp4", {"--offload", "--device", "cpu"}));
   CHECK(result.status == 2);
   CHECK_THAT(result.err, ContainsSubstring("--offload keeps weights out of a GPU's memory"));
+}
+
+TEST_CASE("MAGI-1: decode is refused where it does not fit, and takes fewer latents at once where the VAE can") {
+  const TemporaryFolder folder;
+  const test::MagiFolder own(/*distilled=*/true);
+  const test::MagiWanFolder wan;
+  for (const auto& model : {own.path(), wan.path()}) {
+    const bool is_wan = model == wan.path();
+    INFO(model);
+    const std::string name = is_wan ? "wan" : "own";
+    const auto run = folder / (name + ".safetensors.run");
+    const auto decode = [&](const std::vector<std::string>& more) {
+      std::vector<std::string> arguments = {"decode", run, "-o", folder / (name + "2.safetensors")};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      return run_longtake(arguments);
+    };
+    const ProgramResult made = run_longtake({"generate", "-m", model, "-p", "x", "-o", folder / (name + ".safetensors"), "--seed", "1", "--device", "cpu",
+                                             "--keep-run"});
+    INFO(made.err);
+    REQUIRE(made.status == 0);
+    const ProgramResult refused = decode({"--memory-budget", "1MB"});
+    INFO(refused.err);
+    CHECK(refused.status == 4);
+    CHECK_THAT(refused.err, ContainsSubstring("is expected to need") && ContainsSubstring("left of --memory-budget"));
+    CHECK_FALSE(std::filesystem::exists(folder / (name + "2.safetensors")));
+    const ProgramResult fewer = decode({"--decode-latents", "1"});
+    CHECK(fewer.status == (is_wan ? 0 : 2));
+    if (!is_wan) CHECK_THAT(fewer.err, ContainsSubstring("--decode-latents") && ContainsSubstring("tile by tile"));
+    CHECK(decode({"--memory-budget", "1TB"}).status == 0);
+    CHECK(decode({}).status == 0);
+  }
 }
 
 TEST_CASE("decode is refused before anything is loaded where it does not fit, and asks for no more than decoding takes") {

@@ -108,4 +108,30 @@ class MagiFolder {
   std::map<std::string, at::Tensor> transformer_;
 };
 
+// One with a recipe, and the demo model's VAE (Wan's) and text encoder: 6 chunks of 2 latent frames, 45 frames of 32 x 48 pixels.
+class MagiWanFolder {
+ public:
+  // A transformer of these sizes, but for channels and captions, which follow from the demo model.
+  explicit MagiWanFolder(magi::ModelConfig c = tiny_magi_config()) {
+    c.in_channels = c.out_channels = 16, c.caption_dim = 128;
+    std::filesystem::create_directories(folder_ / "transformer");
+    std::map<std::string, at::Tensor> weights = tiny_magi_weights(c);
+    for (auto& [name, tensor] : weights) tensor = tensor.contiguous();
+    save_safetensors(folder_ / "transformer/model.safetensors", weights);
+    const std::string demo = LONGTAKE_SOURCE_DIR "/share/models/demo";
+    write_file(folder_ / "recipe.yaml",
+               fmt::format("layouts: {{x: {{transformer: transformer, vae: {0}/vae, text_encoder: {0}/text_encoder, tokenizer: {0}/tokenizer/spiece.model}}}}\n"
+                           "architecture: {{family: magi-1, dim: {1}, ffn: {2}, heads: {3}, kv_heads: {4}, layers: {5}, latent_channels: 16, text_dim: 128, "
+                           "text_len: {6}, gated_mlp: {7}, vae_stages: [8, 16, 32, 64], vae_blocks: 1, umt5: true, distilled: true}}\n"
+                           "defaults: {{policy: none, video: {{size: 32x48, frames: 45, fps: 24}}, sampling: {{steps: 8, chunk: 2, in_flight: 4, "
+                           "special_tokens: none}}, run: {{dtype: fp32}}}}\n",
+                           demo, c.dim, c.ffn_dim, c.heads, c.kv_heads, c.layers, c.caption_length, c.gated_mlp));
+  }
+
+  const std::filesystem::path& path() const { return folder_.path(); }
+
+ private:
+  TempFolder folder_;
+};
+
 }  // namespace longtake::test

@@ -213,12 +213,13 @@ TEST_CASE("Wan VAE: the memory estimate holds") {
       decoder.push(latents.narrow(2, 1, count));
       decoder.push(latents.narrow(2, 1 + count, count));
     }
+    CHECK(static_cast<double>(meter->now) == Approx(vae_decode_history_bytes(sizes, 64, 64, 4)).epsilon(0.02));
     const auto ratio = [&](int64_t estimate) {
       return static_cast<double>(meter->peak) / static_cast<double>(estimate);
     };
     CAPTURE(count, meter->peak);
-    const double decode = ratio(vae_decode_peak_bytes(sizes, 64, 64, count, 4));
-    CHECK(decode < 1.4);  // oneDNN may repack a convolution's input and output, which the estimate leaves out
+    const double decode = ratio(vae_decode_peak_bytes(sizes, 64, 64, 1 + 2 * count, count, 4));
+    CHECK(decode < 1.1);
     CHECK(decode > 0.8);
     meter->now = meter->peak = 0;
     {
@@ -228,7 +229,7 @@ TEST_CASE("Wan VAE: the memory estimate holds") {
       encoder.push(video.narrow(2, 1 + frames, frames));
     }
     const double encode = ratio(vae_encode_peak_bytes(sizes, 64, 64, count, 4));
-    CHECK(encode < 1.4);
+    CHECK(encode < 1.4);  // oneDNN may repack a convolution's input and output, which the estimate leaves out
     CHECK(encode > 0.8);
   }
 }

@@ -33,6 +33,11 @@ TEST_CASE("options that mean nothing to a model are refused with the reason") {
   CHECK(told("magi-1-4.5b", "sampling.guidance=5") == "");
   CHECK(told("magi-1-4.5b-distill", "sampling.key_chunks=all") == "");
   CHECK(told("demo", "sampling.shift=5") == "");
+  // Wan's VAE goes latent frame by latent frame, MAGI-1's own does not.
+  CHECK_THAT(told("magi-1-4.5b", "run.decode_latents=1"), ContainsSubstring("tile by tile"));
+  Recipe wan = find_recipe("magi-1-4.5b", default_search());
+  wan.architecture.vae_stages = {8, 16, 32, 64};
+  CHECK(without_effect(wan, "run.decode_latents") == "");
   for (const char* both : {"run.text_cache=off", "run.memory_budget=20GB", "run.offload=true"}) {
     CHECK(told("magi-1-24b", both) == "");
     CHECK(told("demo", both) == "");

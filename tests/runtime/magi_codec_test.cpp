@@ -64,7 +64,7 @@ Video run(const MagiRequest& request) {
 // What the VAE makes of all latents at once.
 at::Tensor whole(const at::Tensor& latents) {
   const c10::InferenceMode inference;
-  return random_magi_codec(wan_recipe(), kCpu, kSeed)->decoder({})->decode(latents);
+  return random_magi_codec(wan_recipe(), kCpu, kSeed)->decoder()->decode(latents);
 }
 
 std::string told(const std::vector<std::string>& set) {
@@ -115,6 +115,22 @@ TEST_CASE("MAGI-1 on Wan's VAE begins with a picture and goes on from a video") 
   CHECK(behind.frames.size(1) == 20);
   CHECK(close(behind.latents.narrow(1, 0, 3), codec->encode(video.given)));
   CHECK(close(behind.frames, whole(behind.latents).narrow(1, 9, 20)));
+}
+
+TEST_CASE("MAGI-1 on Wan's VAE: fewer latents at once make the same frames") {
+  CHECK(request_of().decode_latents == 2);  // a chunk's
+  CHECK(request_of({"run.decode_latents=1"}).decode_latents == 1);
+  CHECK(request_of({"run.decode_latents=7"}).decode_latents == 2);
+  const std::vector<std::string> behind = {"conditioning.video=x.mp4", "conditioning.context=9", "conditioning.add=0.8"};
+  for (const std::vector<std::string>& set : {std::vector<std::string>{}, behind}) {
+    MagiRequest request = request_of(set);
+    if (request.given_frames > 0) request.given = clip(request.given_frames);
+    const Video whole_chunks = run(request);
+    request.decode_latents = 1;
+    const Video one_by_one = run(request);
+    CHECK(at::equal(one_by_one.latents, whole_chunks.latents));
+    CHECK(close(one_by_one.frames, whole_chunks.frames));
+  }
 }
 
 TEST_CASE("MAGI-1 on Wan's VAE: lengths and settings that do not fit are refused") {

@@ -155,6 +155,64 @@ TEST_CASE("MAGI-1: a run that does not fit is refused with what it needs, what t
   }
 }
 
+TEST_CASE("MAGI-1: where memory is short a run decodes behind its last row, and with Wan's VAE then fewer latents at once") {
+  const test::MagiWanFolder wan;
+  const test::MagiFolder own(/*distilled=*/true);
+  for (const auto& path : {wan.path(), own.path()}) {
+    const ResolvedModel model = resolve_model(path.string(), default_search());
+    GenerateOptions o = options_of(model, {"video.size=512x512"});  // decoding is what takes most
+    MagiPlanInput input = planned(model, o, {at::kCPU, at::kFloat});
+    input.request.run.decode_ahead = true;
+    const auto peak = [&](int latents, bool ahead) {
+      MagiPlanInput other = input;
+      other.request.decode_latents = latents, other.request.run.decode_ahead = ahead;
+      return plan_memory(other).peak();
+    };
+    const auto chosen = [&](double room) {
+      const DecodeChoice choice = choose_decoding(o, input, room);
+      return std::pair(choice.latents, choice.ahead);
+    };
+    REQUIRE(input.request.decode_latents == 2);
+    REQUIRE(peak(1, false) < peak(2, false));
+    CHECK(chosen(peak(2, true)) == std::pair(2, true));
+    CHECK(chosen(peak(2, true) - 1) == std::pair(2, false));
+    const bool is_wan = path == wan.path();
+    CHECK(chosen(peak(2, false) - 1) == std::pair(is_wan ? 1 : 2, false));
+    CHECK(chosen(1) == std::pair(is_wan ? 1 : 2, false));
+    o.decode_latents = 2;
+    CHECK(chosen(1) == std::pair(2, false));
+  }
+}
+
+TEST_CASE("MAGI-1: decoding alone is planned without the transformer, and refused where it does not fit") {
+  const test::MagiWanFolder wan;
+  const test::MagiFolder own(/*distilled=*/true);
+  for (const auto& path : {wan.path(), own.path()}) {
+    const ResolvedModel model = resolve_model(path.string(), default_search());
+    const GenerateOptions o = options_of(model);
+    const MagiPlanInput whole = planned(model, o, {at::kCPU, at::kFloat});
+    MagiPlanInput input = plan_magi_decoder(model, {at::kCPU, at::kFloat});
+    input.request = whole.request;
+    const MemoryPlan plan = plan_memory(input);
+    CHECK(plan.peak() == plan.decode.total());
+    CHECK(plan.decode.weights + plan.decode.kv + plan.load.total() + plan.text.total() + plan.denoise.total() == 0);
+    CHECK(plan.decode.coding == plan_memory(whole).decode.coding);
+    CHECK(plan.decode.vae == plan_memory(whole).decode.vae);
+    CHECK_NOTHROW(check_memory(o, plan, memory_outlook(o, input, plan.peak()), {plan.peak(), "free"}));
+    for (const bool on_cpu : {true, false}) {
+      input.on_cpu = on_cpu;
+      try {
+        check_memory(o, plan, memory_outlook(o, input, 1e6), {1e6, "free here"});
+        FAIL("expected an error");
+      } catch (const Error& error) {
+        CHECK(error.code() == ExitCode::no_memory);
+        CHECK_THAT(error.what(), ContainsSubstring("while decoding") && ContainsSubstring("free here") &&
+                                     ContainsSubstring(on_cpu ? "where there is more" : "--device cpu") && !ContainsSubstring("--size"));
+      }
+    }
+  }
+}
+
 TEST_CASE("MAGI-1: offloading leaves two layers on the device") {
   const ResolvedModel model = published("magi-1-4.5b-distill");
   ModelTarget away = kGpu;

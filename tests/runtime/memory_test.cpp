@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "models/wan_vae/cost.h"
 #include "runtime/engine.h"
 #include "runtime/memory_plan.h"
 #include "tests/catch.h"
@@ -120,6 +121,23 @@ TEST_CASE("where memory is short a run decodes behind its windows, and then fewe
   CHECK(chosen(1) == std::pair(3, false));
 }
 
+TEST_CASE("windows that carry their history denoise beside the decoder's, and frames that are decoded ahead beside the video's encoder") {
+  for (const std::string history : {"carry", "reencode"}) {
+    const PlanInput input = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"sampling.history", history}}), at::kCPU);
+    const GenerateSettings& s = input.settings;
+    REQUIRE(s.plan.windows.size() > 1);
+    const auto held = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, 4));
+    CHECK(plan_memory(input).denoise.coding == (history == "carry" ? held : 0));
+    PlanInput ahead = input;
+    ahead.settings.decode_ahead = true;
+    const double encoder = video_encoder_bytes(true, s.height, s.width, s.plan.request.frames);
+    CHECK(encoder > 50e6);
+    CHECK(plan_memory(ahead).decode.rest - plan_memory(input).decode.rest == Approx(encoder + second_thread_bytes(true)));
+    CHECK(plan_memory(ahead).denoise.coding > held);
+    CHECK(video_encoder_bytes(false, s.height, s.width, 97) == 0);
+  }
+}
+
 TEST_CASE("offloading leaves two blocks on the device") {
   const PlanInput plain = planned(large_options()), offloaded = planned(large_options({{"run.offload", "true"}}));
   const MemoryPlan a = plan_memory(plain), b = plan_memory(offloaded);
@@ -168,12 +186,12 @@ TEST_CASE("decoding alone takes the latents at once that were asked for, or as m
   CHECK(plan.decode.weights + plan.decode.kv + plan.load.total() + plan.text.total() == 0);  // no transformer, no encoder
   REQUIRE(input.settings.decode_latents == 5);
   REQUIRE(peak(2) < peak(3));
-  CHECK(choose_decode_latents(input, {peak(5), "free"}, true) == 5);
-  CHECK(choose_decode_latents(input, {peak(5), "free"}, false) == 5);
-  CHECK(choose_decode_latents(input, {peak(3) - 1, "free"}, true) == 2);
-  const auto message = [&](double room, bool may_lower) {
+  CHECK(choose_decode_latents(5, true, peak, {peak(5), "free"}, at::kCPU) == 5);
+  CHECK(choose_decode_latents(5, false, peak, {peak(5), "free"}, at::kCPU) == 5);
+  CHECK(choose_decode_latents(5, true, peak, {peak(3) - 1, "free"}, at::kCPU) == 2);
+  const auto message = [&](double room, bool may_lower, const at::Device& device = at::kCPU) {
     try {
-      choose_decode_latents(input, {room, "free here"}, may_lower);
+      choose_decode_latents(5, may_lower, peak, {room, "free here"}, device);
     } catch (const Error& error) {
       CHECK(error.code() == ExitCode::no_memory);
       return std::string(error.what());
@@ -183,6 +201,5 @@ TEST_CASE("decoding alone takes the latents at once that were asked for, or as m
   CHECK_THAT(message(peak(3) - 1, false), ContainsSubstring("decoding 5 latent frames at once") && ContainsSubstring("free here") &&
                                               ContainsSubstring("it fits with --decode-latents 2 ("));
   for (const bool may_lower : {false, true}) CHECK_THAT(message(peak(1) - 1, may_lower), ContainsSubstring("one at once would need"));
-  input.on_cpu = false;
-  CHECK_THAT(message(1, true), ContainsSubstring("take --device cpu"));
+  CHECK_THAT(message(1, true, at::kCUDA), ContainsSubstring("take --device cpu"));
 }

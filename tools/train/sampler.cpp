@@ -98,7 +98,7 @@ class MagiSampler final : public Sampler {
   }
 
   at::Tensor through_vae(const at::Tensor& video) override {
-    return codec_->decoder({})->decode(codec_->encode(video)).cpu().to(at::kFloat);
+    return codec_->decoder()->decode(codec_->encode(video)).cpu().to(at::kFloat);
   }
 
  private:
