@@ -4,8 +4,8 @@
     scripts/policy_study.py STUDY [--processes N] [--gpus N] [--longtake PROGRAM] [--out FOLDER] [--prompts FILE] [longtake compare options ...]
 
 A small model leaves a GPU idle between kernels, so several processes beside each other finish sooner; seconds are therefore not
-reported. With --gpus processes take turns on the first N GPUs. Means are over all clips; brackets are 95 % bootstrap intervals over prompts. FOLDER keeps every process's results and joined.json.
-SIGINT and SIGTERM end the study early, with the clips that are done. Python 3.9, standard library only.
+reported. With --gpus processes take turns on the first N GPUs. Means are over all clips; brackets are 95 % bootstrap intervals over prompts.
+FOLDER keeps every process's results and joined.json. SIGINT and SIGTERM end the study early, with the clips that are done. Python 3.9, standard library only.
 """
 import argparse
 import json

@@ -2,7 +2,7 @@
 # Trains the MAGI-1 demo models on the latents and texts of the demo model, whose VAE, text encoder and tokenizer they share:
 # share/models/demo-magi (base) and share/models/demo-magi-distill, with their recipes in configs/. See docs/demo-model.md.
 #
-#   scripts/train_demo_magi.sh cuda    one GPU; laid out for 12 minutes on an H100 with 16 CPU cores
+#   scripts/train_demo_magi.sh cuda    one GPU, about 10 minutes on an H200 with 16 CPU cores
 #   scripts/train_demo_magi.sh cpu     a smaller transformer on two CPU cores, about an hour; models in build/train_demo_magi/models
 # A run that was interrupted goes on from build/train_demo_magi; remove that folder to begin anew.
 set -euo pipefail

@@ -142,6 +142,17 @@ TEST_CASE("one plan serves all counts of keys up to the room that they have") {
     }
 }
 
+TEST_CASE("a refusal is told every time") {
+  for (const auto& device : test_devices()) {
+    PlannedAttention attention(device);
+    for (const at::ScalarType dtype : {at::kFloat8_e4m3fn, at::kBFloat16}) {
+      const std::string first = attention.try_out(dtype, 2, 24), second = attention.try_out(dtype, 2, 24);
+      CHECK(first != "");
+      CHECK(second == first);
+    }
+  }
+}
+
 TEST_CASE("what plans are not made for takes attend()") {
   for (const auto& device : test_devices()) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);

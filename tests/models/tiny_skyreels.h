@@ -37,7 +37,7 @@ struct TinySkyReels {
 
   TinySkyReels(at::Device d, at::ScalarType t, int64_t dim = 48) : device(d), dtype(t) {
     config = {.dim = dim,
-              .ffn_dim = 2 * dim,
+              .ffn_dim = 4 * dim,
               .layers = 2,
               .heads = 2,
               .in_channels = 4,

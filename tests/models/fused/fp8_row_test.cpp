@@ -17,7 +17,7 @@ using namespace longtake;
 namespace {
 
 const skyreels::TransformerConfig kConfig{.dim = 256,
-                                          .ffn_dim = 768,
+                                          .ffn_dim = 1024,
                                           .layers = 5,
                                           .heads = 2,
                                           .in_channels = 16,

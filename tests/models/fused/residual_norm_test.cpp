@@ -129,11 +129,14 @@ TEST_CASE("add_and_normalize in fp8 rounds the norm as quantise_rows would") {
         const Case c(rows, D, options);
         const at::Tensor before = at::randn({rows, D}, floats) * 3 + 1, y = at::randn({rows, D}, options);
         INFO(rows << " x " << D << " " << c10::toString(dtype) << " on " << device.str());
-        for (const RowNorm& norm : {c.modulation(), c.affine()}) {
+        // The last gate's index is another than the norm's: the kernel has but one.
+        const RowVectors others{c.vectors.select(1, 2), at::randint(0, 4, {rows}, options.dtype(at::kInt))};
+        for (const auto& [norm, gate] : {std::pair(c.modulation(), c.gate()), std::pair(c.affine(), c.gate()), std::pair(c.modulation(), RowVectors{}),
+                                         std::pair(c.modulation(), others)}) {
           at::Tensor z = before.clone(), sum = before.clone(), plain = test::poisoned({rows, D}, options);
-          add_and_normalize(plain, sum, y, c.gate(), norm);
+          add_and_normalize(plain, sum, y, gate, norm);
           Fp8Rows out{test::poisoned({rows, D}, floats).to(at::kFloat8_e4m3fn), test::poisoned({rows}, floats)};
-          add_and_normalize(out, z, y, c.gate(), norm);
+          add_and_normalize(out, z, y, gate, norm);
           CHECK(at::equal(z, sum));
           if (rows == 0) continue;
           const at::Tensor want = norm64(sum, norm);

@@ -60,6 +60,9 @@ TEST_CASE("the VAE's norm agrees with float64, for widths that its kernel takes 
           CHECK(got.scalar_type() == dtype);
           CHECK(got.is_contiguous(at::MemoryFormat::ChannelsLast3d));
           CHECK(test::relative_error(got, want) < test::rounding(dtype));
+          const at::Tensor two = pixels({2, channels, 2, 1, 1}, at::TensorOptions().dtype(dtype).device(device)),
+                           planes = at::randn({1, channels, 2, 3, 4}, at::TensorOptions().dtype(at::kFloat).device(device)).to(dtype);
+          for (const at::Tensor& other : {two, planes}) CHECK(test::relative_error(norm(other, silu), norm64(other, gamma, silu)) < test::rounding(dtype));
           // One frame alone, and one that lies within others.
           if (cuda::runs_kernels(x) && cuda::pixel_norm_fits(channels)) CHECK(at::equal(norm(x.narrow(2, 1, 1), silu), got.narrow(2, 1, 1)));
         }
