@@ -2,8 +2,9 @@
 //
 // What it is for: ATen plans anew for every pair of query and key counts (60 ms each), and a policy that picks tokens brings new ones in every step.
 // Here a plan is for a count of queries and for as many keys as the store has room for; how many there are is read on the device. Such
-// plans also run on the faster of cuDNN's kernels: in e4m3 at 997 TFLOP/s where others run at 862, with the same bits (docs/performance.md). Queries are not counted like that: a plan takes the time of all
-// queries that it was made for, and in 16 bits gives wrong results where there are less than half as many.
+// plans also run on the faster of cuDNN's kernels: in e4m3 at 997 TFLOP/s where others run at 862, with the same bits
+// (docs/performance.md). Queries are not counted like that: a plan takes the time of all queries that it was made for, and in 16 bits
+// gives wrong results where there are less than half as many.
 //
 // In e4m3, with a result in e4m3: what feeds a product in fp8 (quant/fp8.h) without being rounded again. Every tensor is taken for its
 // e4m3 values alone. A factor on the values passes through to the result, so that scales of values stay with the caller (out is

@@ -58,7 +58,8 @@ class Description {
   }
   Made rows(const char* name, Uid uid, int64_t count, int64_t stride) {
     const int64_t token = s_.heads * s_.width;
-    return graph_->tensor(tensor(name, uid, {s_.sequences, s_.heads, count, s_.width}, {s_.sequences > 1 ? stride : count * token, s_.width, token, 1}, type_of(s_.element)));
+    const int64_t distance = s_.sequences > 1 ? stride : count * token;  // (cuDNN refuses 0)
+    return graph_->tensor(tensor(name, uid, {s_.sequences, s_.heads, count, s_.width}, {distance, s_.width, token, 1}, type_of(s_.element)));
   }
   Made scalar(const char* name, Uid uid) { return graph_->tensor(tensor(name, uid, {1, 1, 1, 1}, {1, 1, 1, 1}, fe::DataType_t::FLOAT)); }
   Made counts(const char* name, Uid uid) {

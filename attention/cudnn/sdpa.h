@@ -19,7 +19,8 @@ namespace longtake::cudnn {
 enum class Element { e4m3, bf16, f16 };
 
 // Sequences of one size. Within a sequence tokens lie heads * width apart and heads beside one another; sequences of queries lie
-// query_stride elements apart, those of keys and of values key_stride; of a single sequence both are 0. Pointers and strides must be multiples of 16 bytes.
+// query_stride elements apart, those of keys and of values key_stride; of a single sequence both are 0, so that
+// its plan is found whatever they would be. Pointers and strides must be multiples of 16 bytes.
 struct SdpaShape {
   Element element = Element::bf16;
   int64_t sequences = 0, heads = 0, width = 0;

@@ -192,6 +192,7 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
   at::Tensor k = multiplied("product q k v", l.k);
   enter("q k norm, rotation");
   k = apply_rope_halves(l.k_norm(k, c.eps), rotations).to(dtype_);
+  // One name for what comes and goes, so that nothing is held longer than it is read.
   at::Tensor h = multiplied("product q k v", l.v);
   scope.reset();
   const at::Tensor seen = self_attention(q, k, h);
