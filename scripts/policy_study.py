@@ -20,6 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 REUSE, PREDICT = "motioncache:slow", "predict:slow"
 
 
+MAGI = {"--model": "demo-magi-distill", "--guidance": None, "--seeds": "1"}  # distilled: guidance is built in
+MAGI_MOTIONCACHE = ["motioncache:slow", "motioncache:fast"] + [f"motioncache:threshold={t},token_threshold={t}" for t in (0.03, 0.06, 0.12)]
+
+
 def variants(policy):
     return [policy + tail for tail in ("", ",shared_mask=off", ",min_ratio=0.15", ",vote=off")]
 
@@ -30,19 +34,27 @@ STUDIES = {
                  "cost closeness following", {}),
     # the front of quality against FLOPs
     "thresholds": (["causal@steps=16", "causal@steps=25"]
-                   + ["teacache:base=causal,threshold=" + t for t in ("0.04", "0.07", "0.15")]
-                   + ["flowcache:threshold=" + t for t in ("0.05", "0.1", "0.2")]
+                   + ["teacache:base=causal,threshold=" + t for t in ("0.07", "0.15")]
+                   + ["flowcache:threshold=" + t for t in ("0.1", "0.2")]
                    + [REUSE, "motioncache:fast", PREDICT, "predict:fast"]
                    + ["driftcache", "driftcache:threshold=0.07,warmup=4", "driftcache:threshold=0.14,warmup=4"],
                    "cost closeness following", {}),
+    # what is computed together, and what becomes of the rest
+    "grain": (["driftcache:threshold=0.07,warmup=4" + tail for tail in ("", ",unit=column", ",unit=token", ",rest=reuse")], "cost closeness following",
+              {"--seeds": "1"}),
     "few_steps": ([REUSE, "motioncache"], "cost closeness following", {"--steps": "30"}),
     "variants": (variants(REUSE) + variants(PREDICT), "cost closeness following", {}),
     "kv": (["causal@kv=" + kv for kv in ("stream:1", "stream:2", "r1kv:budget=1", "r1kv:budget=2", "merge:d=0.05")],
            "cost pooled following", {"--steps": "30"}),
+    # MAGI-1: a chunk's changes, not the steps' distances, meet the thresholds; and what the fork's own way to decide and reuse costs
+    "magi": (["none", "causal@steps=16", "causal@steps=12", "teacache:threshold=0.06"]
+             + ["flowcache:threshold=" + t for t in ("0.06", "0.12")] + MAGI_MOTIONCACHE
+             + [MAGI_MOTIONCACHE[-1] + tail for tail in (",tokens=off", ",predict=on")] + [MAGI_MOTIONCACHE[-2] + ",predict=on"], "cost closeness following", MAGI),
+    "magi_fork": (MAGI_MOTIONCACHE, "cost closeness following", {**MAGI, "--parity": "motioncache-ref"}),
     # five windows: 97 frames and four times 80 more
     "seams": (["causal@history=carry"], "seams following", {"--steps": "20", "--frames": "417", "--history": "reencode"}),
 }
-COMMON = {"--seed": "5", "--seeds": "2", "--guidance": "4", "--side-by-side": "none", "--baselines": "causal"}
+COMMON = {"--model": "demo", "--seed": "5", "--seeds": "2", "--guidance": "4", "--side-by-side": "none", "--baselines": "causal"}
 
 # heading: (group, how a clip's record gives the value, format)
 COLUMNS = {
@@ -130,7 +142,6 @@ def main():
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0, help="how many to spread the processes over; 0: as the environment has it")
     parser.add_argument("--longtake", default=str(ROOT / "build/cpu/apps/longtake"), help="the program")
-    parser.add_argument("--model", default="demo")
     parser.add_argument("--prompts", default=str(ROOT / "scripts/held_out_prompts.txt"))
     parser.add_argument("--out", default="study")
     arguments, more = parser.parse_known_args()
@@ -152,8 +163,8 @@ def main():
     for i in range(count):
         share = folder / f"prompts{i}.txt"
         share.write_text("\n".join(prompts[i::count]) + "\n", encoding="utf-8")
-        command = [arguments.longtake, "compare", "-m", arguments.model, "--prompts", str(share), "-o", str(folder / f"part{i}")]
-        command += [word for option in options.items() for word in option]
+        command = [arguments.longtake, "compare", "--prompts", str(share), "-o", str(folder / f"part{i}")]
+        command += [word for name, value in options.items() if value is not None for word in (name, value)]
         with open(folder / f"part{i}.log", "w") as log:
             # in a session of its own, so that Ctrl-C reaches it once, through stop()
             gpu = {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if arguments.gpus > 0 else {}

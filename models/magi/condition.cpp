@@ -37,9 +37,12 @@ Condition::Condition(WeightSource& source, const ModelConfig& config, const at::
   in_ = take_float32(source, "t_embedder.mlp.0", config.condition_dim, kSinusoid);
   out_ = take_float32(source, "t_embedder.mlp.2", config.condition_dim, config.condition_dim);
   frequencies_ = frequencies(in_.weight.device());
+  // The last row of the null caption means "no text", the one before it "text". In float64 on the CPU: the nearest floats, the same
+  // wherever the weights lie.
   const Linear text = take_float32(source, "y_embedder.y_proj_adaln.0", config.condition_dim, config.caption_dim);
-  // The last row of the null caption means "no text", the one before it "text".
-  text_rows_ = text(null_caption.narrow(0, config.caption_length - 2, 2));
+  const auto wide = [](const at::Tensor& t) { return t.to(at::kCPU, at::kDouble); };
+  const Linear exact{wide(text.weight), wide(text.bias)};
+  text_rows_ = exact(wide(null_caption.narrow(0, config.caption_length - 2, 2))).to(in_.weight.device(), at::kFloat);
 }
 
 at::Tensor Condition::embed(const at::Tensor& times) const {
