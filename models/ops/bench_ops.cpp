@@ -130,13 +130,14 @@ class OpList {
     };
     const auto store = [&] { return at::randn({s_.branches, std::max(window, s_.text_tokens), s_.heads, head_width}, typed_); };
     const Data wide{at::randn({s_.rows() + kCoarseMultiple, s_.heads, head_width}, typed_), store(), store()};
+    const auto padded = [](int64_t queries, int64_t multiple) { return (queries + multiple - 1) / multiple * multiple; };
     const auto sequences = [&](const Data& data, int64_t count, int64_t queries, int64_t multiple, int64_t keys) {
       std::vector<Sequence> out;
       for (int64_t b = 0; b < count; ++b)
-        out.push_back({data.q.narrow(0, b * half, (queries + multiple - 1) / multiple * multiple), data.k[b].narrow(0, 0, keys),
-                       data.v[b].narrow(0, 0, keys), {}});
+        out.push_back({data.q.narrow(0, b * half, padded(queries, multiple)), data.k[b].narrow(0, 0, keys), data.v[b].narrow(0, 0, keys), {}});
       return out;
     };
+    const bool shares = padded(s_.computed, kCoarseMultiple) < s_.branches * padded(s_.computed, kQueryMultiple);
     const auto add_call = [&](std::string name, int64_t count, int64_t queries, int64_t keys, double bytes, double in_layer, auto run) {
       const auto values = static_cast<double>(count * s_.dim), n = static_cast<double>(queries), m = static_cast<double>(keys);
       add(std::move(name), 2 * bytes * values * (n + m), 4 * values * n * m, in_layer, std::move(run));
@@ -148,7 +149,8 @@ class OpList {
       add_call(name("attention", s_.branches, keys), s_.branches, s_.computed, keys, width_, 1,
                together(sequences(wide, s_.branches, s_.computed, kQueryMultiple, keys), window));
       // Block 0, where one branch serves for all.
-      add_call(name("attention", 1, keys), 1, s_.computed, keys, width_, 0, together(sequences(wide, 1, s_.computed, kCoarseMultiple, keys), window));
+      if (shares)
+        add_call(name("attention", 1, keys), 1, s_.computed, keys, width_, 0, together(sequences(wide, 1, s_.computed, kCoarseMultiple, keys), window));
     }
     if (fp8) {
       const Data narrow{wide.q.to(at::kFloat8_e4m3fn), wide.k.to(at::kFloat8_e4m3fn), wide.v.to(at::kFloat8_e4m3fn)};

@@ -16,15 +16,17 @@ namespace {
 
 double g_attention_flops = 0;
 
+std::unique_ptr<at::ObserverContext> count_attention(const at::RecordFunction& f) {
+  const auto label = OpScope::parse(f.name());
+  if (label && label->name.starts_with("attention") && label->name != "attention on text") g_attention_flops += label->cost.flops;
+  return nullptr;
+}
+
 // FLOPs of self-attention among the operations of a forward pass on this thread.
 template <class Call>
 double attention_flops(const Call& call) {
   g_attention_flops = 0;
-  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
-                                                   const auto label = OpScope::parse(f.name());
-                                                   if (label && label->name.starts_with("attention") && label->name != "attention on text") g_attention_flops += label->cost.flops;
-                                                   return nullptr;
-                                                 }).scopes({at::RecordScope::USER_SCOPE}));
+  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(count_attention).scopes({at::RecordScope::USER_SCOPE}));
   call();
   at::removeCallback(handle);
   return g_attention_flops;
