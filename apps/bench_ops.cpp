@@ -53,20 +53,18 @@ struct OpShapes {
 class OpList {
  public:
   OpList(const OpShapes& shapes, const at::Device& device, at::ScalarType dtype)
-      : s_(shapes), device_(device), dtype_(dtype), size_(static_cast<double>(c10::elementSize(dtype))) {}
+      : s_(shapes), device_(device), dtype_(dtype), size_(static_cast<double>(c10::elementSize(dtype))),
+        plans_(std::make_shared<PlannedAttention>(device)) {}
 
   std::vector<OpCase> all() {
     copy();
     for (const OpShapes::Rows& rows : s_.rows())
       for (const auto& [out, in] : {std::pair{s_.dim, s_.dim}, std::pair{s_.ffn, s_.dim}, std::pair{s_.dim, s_.ffn}})
         gemm(rows.count(), out, in);
-    for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk)
-      attention(s_.chunk * s_.plane, frames * s_.plane);
+    attention();
     for (const OpShapes::Rows& rows : s_.rows()) norms(rows);
-    if (has_fp8()) {
+    if (has_fp8())
       for (const OpShapes::Rows& rows : s_.rows()) fp8(rows.count());
-      for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk) fp8_attention(s_.chunk * s_.plane, frames * s_.plane);
-    }
     return std::move(cases_);
   }
 
@@ -93,14 +91,34 @@ class OpList {
          }});
   }
 
-  void attention(int64_t queries, int64_t keys) {
+  // The way that rows take, with queries padded as a row's are: our plans where cuDNN has them; in 16 or 32 bits attend() elsewhere, and
+  // beside it as far as both are there.
+  void attention(const char* name, at::ScalarType dtype, bool planned) {
+    const int64_t queries = s_.chunk * s_.plane, width = s_.dim / s_.heads;
+    for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk) {
+      const int64_t keys = frames * s_.plane;
+      cases_.push_back({name, fmt::format("{} on {}, {} x {}", queries, keys, s_.heads, width), 0,
+                        4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim), [=, this] {
+                          const auto rows = [&](int64_t count) { return random({count, s_.heads, width}).to(dtype); };
+                          const Sequence s{rows(planned ? (queries + 255) / 256 * 256 : queries), rows(keys), rows(keys), {}};
+                          return [=, plans = plans_] { planned ? plans->together({&s, 1}) : attend_together({&s, 1}); };
+                        }});
+    }
+  }
+
+  void attention() {
     const int64_t width = s_.dim / s_.heads;
-    cases_.push_back({"attend", fmt::format("{} on {}, {} x {}", queries, keys, s_.heads, width), 0,
-                      4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim),
-                      [=, this] {
-                        return [q = random({queries, s_.heads, width}), k = random({keys, s_.heads, width}),
-                                v = random({keys, s_.heads, width})] { attend(q, k, v); };
-                      }});
+    const bool planned = plans_->try_out(dtype_, s_.heads, width).empty();
+    if (planned) attention("attend", dtype_, true);
+    attention(planned ? "attend through ATen" : "attend", dtype_, false);
+    if (!has_fp8()) return;
+    const std::string& why = plans_->try_out(at::kFloat8_e4m3fn, s_.heads, width);
+    if (why.empty())
+      attention("attend fp8", at::kFloat8_e4m3fn, true);
+    else
+      fmt::print(stderr, "attend fp8 is left out: {}\n", why);
+    // A refused shape would be timed as something else.
+    plans_->on_refusal = [](const std::string& text) { fail_usage("cuDNN refused {}", text); };
   }
 
   // What surrounds the products, as the block does it.
@@ -153,32 +171,12 @@ class OpList {
            }});
   }
 
-  // Where cuDNN can: its shapes are padded as a row's are.
-  void fp8_attention(int64_t queries, int64_t keys) {
-    const int64_t width = s_.dim / s_.heads;
-    if (!attention_) {
-      attention_ = std::make_shared<PlannedAttention>(device_);
-      no_attention_ = attention_->try_out(at::kFloat8_e4m3fn, s_.heads, width);
-      if (!no_attention_.empty()) fmt::print(stderr, "attend fp8 is left out: {}\n", no_attention_);
-    }
-    if (!no_attention_.empty()) return;
-    cases_.push_back({"attend fp8", fmt::format("{} on {}, {} x {}", queries, keys, s_.heads, width), 0,
-                      4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim), [=, this] {
-                        const auto e4m3 = [&](int64_t rows) { return random({rows, s_.heads, width}, at::kFloat).to(at::kFloat8_e4m3fn); };
-                        const Sequence s{e4m3((queries + 255) / 256 * 256), e4m3(keys), e4m3(keys), {}};
-                        // A refused shape would be timed as something else.
-                        attention_->on_refusal = [](const std::string& why) { fail_usage("cuDNN refused {}", why); };
-                        return [s, attention = attention_] { attention->together({&s, 1}); };
-                      }});
-  }
-
   const OpShapes s_;
   const at::Device device_;
   const at::ScalarType dtype_;
   const double size_;
   std::vector<OpCase> cases_;
-  std::shared_ptr<PlannedAttention> attention_;
-  std::string no_attention_;
+  const std::shared_ptr<PlannedAttention> plans_;
 };
 
 // A whole row of the schedule as the backbone runs it on GPUs, every chunk in both branches, with `computed` tokens of

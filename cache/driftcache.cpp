@@ -53,8 +53,9 @@ std::vector<Decision> DriftCache::decide(const StepContext& context) {
   if (const auto count = chosen.sum().item<int64_t>();
       static_cast<double>(count) < settings_.min_ratio * static_cast<double>(context.frames * context.plane))
     chosen = at::zeros_like(chosen);
+  const TokenSet tokens = TokenSet::from_mask(chosen);
   for (int b = 0; b < branches_; ++b) {
-    decisions[b].tokens = TokenSet::from_mask(chosen);
+    decisions[b].tokens = tokens;
     decisions[b].phase = Phase::token;
     decisions[b].distance = distance;
     tokens_[{context.chunk, b}].chosen = chosen;

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
@@ -137,6 +138,9 @@ void KvCache::load(const State& state) {
     layer.v_scale.copy_(scale);
     layer.v_scale_known = scale.item<float>() > 0;
   }
+  branches_agree_ = !shape_.in_fp8(0);
+  for (int64_t b = 1; branches_agree() && b < shape_.branches; ++b)
+    branches_agree_ = at::equal(layer(0, 0).k, layer(0, b).k) && at::equal(layer(0, 0).v, layer(0, b).v);
 }
 
 // Makes room for the rows that the layer held, and takes their bias.

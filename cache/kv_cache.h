@@ -82,6 +82,12 @@ class KvCache {
   void save(State& state) const;
   void load(const State& state);
 
+  // Whether layer 0 is known to hold the same in all branches. Nothing before it knows the text, so it does from the beginning on until a
+  // SkyReels-V2 row computes other tokens in one branch than in another; such rows say so, as must whoever else writes there. load() looks.
+  // Never of a cache that holds a part of the tokens: compression may choose by branch.
+  bool branches_agree() const { return branches_agree_ && !in_parts_; }
+  void branches_differ() { branches_agree_ = false; }
+
   // KvLayer::reserve() for every layer.
   void reserve(int64_t rows);
   // Makes every layer hold the tokens up to `end` too.
@@ -100,6 +106,7 @@ class KvCache {
   void load_part(const State& state, const std::string& name, KvLayer& layer) const;
 
   KvShape shape_;
+  bool branches_agree_ = true;
   bool in_parts_;  // made to hold a part of the tokens, which changes as the window goes on
   std::vector<KvLayer> layers_;
 };

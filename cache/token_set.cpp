@@ -39,6 +39,12 @@ TokenSet TokenSet::from_mask(const at::Tensor& mask) {
   return positions.size(0) == mask.size(1) ? all() : columns(positions);
 }
 
+bool TokenSet::known_equal(const TokenSet& other) const {
+  if (kind_ != other.kind_) return false;
+  if (index_.is_same(other.index_)) return true;
+  return index_.device().is_cpu() && other.index_.device().is_cpu() && at::equal(index_, other.index_);
+}
+
 int64_t TokenSet::count(int64_t frames, int64_t plane) const {
   switch (kind_) {
     case Kind::none: return 0;

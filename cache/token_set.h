@@ -32,6 +32,8 @@ class TokenSet {
   at::Tensor indices(int64_t frames, int64_t plane, const at::Device& device) const;
   // Bool [frames, plane] on `device`.
   at::Tensor mask(int64_t frames, int64_t plane, const at::Device& device) const;
+  // Whether it names the tokens that `other` names, in the same way. Never waits for the device, so two tensors there count as different.
+  bool known_equal(const TokenSet& other) const;
   // What columns() or list() was given; undefined for none and all.
   const at::Tensor& index() const { return index_; }
 

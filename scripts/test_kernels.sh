@@ -4,11 +4,51 @@
 #   scripts/test_kernels.sh pack [BUILD [FOLDER]]   copies the programs of a CUDA build (default build/cuda) and their libraries,
 #                                                   LibTorch's left out, into FOLDER (default build/kernels)
 #   scripts/test_kernels.sh run [FOLDER [bench_kernels arguments]]   runs them, with the LibTorch of python3's torch package
+#   scripts/test_kernels.sh sanitize [FOLDER]                       the tests under compute-sanitizer ($COMPUTE_SANITIZER, or that of PATH or
+#                                                                   /usr/local/cuda): memcheck of all of them, racecheck of our own kernels
 #
 # LONGTAKE_GOLDEN, where set, adds the golden test of the transformer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command=${1:-}
+
+# The tests that launch our kernels, and after the second bar those that launch no product of cuBLAS, whose kernels racecheck reports or fails
+# inside. Patterns of Catch2; a star alone is the whole program.
+tests=(
+  'test_attention|*|qkv_rows*,rms_rows*'
+  'test_quant|*|rows are rounded*,rows of zeros*,what is not finite*,gelu and rounding*'
+  'test_models_fused|*|normalize_rows*,add_and_normalize*,*result does not depend on the rows beside it,the VAE*'
+  'test_models|*subset*,*several chunks*|'
+  'test_cache|merging rows*,motion of packed frames*|merging rows*,motion of packed frames*'
+  'test_runtime|guidance and the steps*|guidance and the steps*'
+)
+
+# Every pattern must still name a test. (Catch2 counts them in its exit status, too.)
+check_names() {
+  local entry program all own pattern IFS=$'\n'
+  set -f
+  for entry in "${tests[@]}"; do
+    IFS='|' read -r program all own <<<"$entry"
+    for pattern in ${all//,/$IFS} ${own//,/$IFS}; do
+      [[ $("$folder/$program" --list-tests "$pattern" || true) =~ (^|$'\n')[1-9][0-9]*" matching test case" ]] ||
+        { echo "test_kernels: no test of $program is called '$pattern'; correct the list in $0" >&2; exit 3; }
+    done
+  done
+  set +f
+}
+
+# The LibTorch that the programs were packed without.
+find_torch() {
+  torch=$(python3 -c "import os, torch; print(os.path.dirname(torch.__file__))")
+  export LD_LIBRARY_PATH=$folder/lib:$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+}
+
+failed=0
+attempt() {
+  echo "== $*"
+  "$@" || failed=1
+}
+
 case $command in
   pack)
     build=${2:-build/cuda} folder=${3:-build/kernels}
@@ -24,19 +64,30 @@ case $command in
   run)
     folder=${2:-build/kernels}
     shift $(($# < 2 ? $# : 2))
-    torch=$(python3 -c "import os, torch; print(os.path.dirname(torch.__file__))")
-    export LD_LIBRARY_PATH=$folder/lib:$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-    failed=0
-    for program in test_attention test_quant test_models_fused; do
-      echo "== $program"
-      "$folder/$program" || failed=1
+    find_torch
+    check_names
+    for entry in "${tests[@]}"; do
+      IFS='|' read -r program all _ <<<"$entry"
+      attempt "$folder/$program" "$all"
     done
-    echo "== test_models" && { "$folder/test_models" "*subset*,*several chunks*" || failed=1; }
-    if [ -n "${LONGTAKE_GOLDEN:-}" ]; then
-      echo "== test_golden" && { "$folder/test_golden" "transformer*" || failed=1; }
-    fi
-    echo "== bench_kernels" && { "$folder/bench_kernels" "$@" || failed=1; }
+    [ -z "${LONGTAKE_GOLDEN:-}" ] || attempt "$folder/test_golden" "transformer*"
+    attempt "$folder/bench_kernels" "$@"
     [ "$failed" -eq 0 ] || { echo "test_kernels: something failed, see above" >&2; exit 1; }
     ;;
-  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
+  sanitize)
+    folder=${2:-build/kernels}
+    find_torch
+    check_names
+    sanitizer=${COMPUTE_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
+    "$sanitizer" --version >/dev/null || { echo "test_kernels: compute-sanitizer does not run; set COMPUTE_SANITIZER to it" >&2; exit 3; }
+    # PyTorch's memory pool would hide what lies beyond a tensor.
+    export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+    for entry in "${tests[@]}"; do
+      IFS='|' read -r program all own <<<"$entry"
+      attempt "$sanitizer" --tool memcheck --error-exitcode 9 "$folder/$program" "$all"
+      [ -z "$own" ] || attempt "$sanitizer" --tool racecheck --kernel-regex kns=longtake --error-exitcode 9 "$folder/$program" "$own"
+    done
+    [ "$failed" -eq 0 ] || { echo "test_kernels: something failed, see above" >&2; exit 1; }
+    ;;
+  *) sed -n '2,10p' "$0" >&2; exit 2 ;;
 esac

@@ -7,8 +7,10 @@
 #include <ATen/ops/randn.h>
 
 #include "attention/attend.h"
+#include "attention/planned_attention.h"
 #include "attention/qkv_rows.h"
 #include "attention/rope.h"
+#include "base/error.h"
 #include "models/ops/residual_norm.h"
 #include "quant/linear.h"
 
@@ -112,34 +114,55 @@ class OpList {
     add_product("product ffn out", n, 1, y_, wide);
   }
 
+  // As FusedRow attends: through plans where cuDNN has them, with padded queries and one room for all counts of keys.
   void add_attention() {
-    const int64_t head_width = s_.dim / s_.heads, padded = (s_.computed + 255) / 256 * 256;
-    const at::Tensor k = at::randn({s_.branches, std::max(s_.chunks * s_.chunk_tokens, s_.text_tokens), s_.heads, head_width}, typed_),
-                     v = at::randn_like(k);
-    const at::Tensor queries = at::randn({s_.rows() + 256, s_.heads, head_width}, typed_);
-    const auto cost = [&](int64_t sequences, int64_t n, int64_t keys) {
-      const double values = static_cast<double>(sequences * s_.dim);
-      return std::pair(values * width_ * 2 * static_cast<double>(n + keys),
-                       4 * values * static_cast<double>(n) * static_cast<double>(keys));
+    constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
+    const at::ScalarType dtype = q_.scalar_type();
+    const int64_t head_width = s_.dim / s_.heads, window = s_.chunks * s_.chunk_tokens, half = s_.rows() / s_.branches;
+    const auto plans = std::make_shared<PlannedAttention>(q_.device());
+    const bool planned = plans->try_out(dtype, s_.heads, head_width).empty();
+    const bool fp8 = planned && plans->try_out(at::kFloat8_e4m3fn, s_.heads, head_width).empty();
+    // A refused shape would be timed as something else.
+    plans->on_refusal = [](const std::string& why) { fail(ExitCode::internal, "cuDNN refused {}", why); };
+
+    struct Data {
+      at::Tensor q, k, v;
     };
-    const auto sequences = [&](int64_t count, int64_t apart, int64_t n, int64_t keys) {
+    const auto store = [&] { return at::randn({s_.branches, std::max(window, s_.text_tokens), s_.heads, head_width}, typed_); };
+    const Data wide{at::randn({s_.rows() + kCoarseMultiple, s_.heads, head_width}, typed_), store(), store()};
+    const auto padded = [](int64_t queries, int64_t multiple) { return (queries + multiple - 1) / multiple * multiple; };
+    const auto sequences = [&](const Data& data, int64_t count, int64_t queries, int64_t multiple, int64_t keys) {
       std::vector<Sequence> out;
       for (int64_t b = 0; b < count; ++b)
-        out.push_back({queries.narrow(0, b * apart, n), k[b].narrow(0, 0, keys), v[b].narrow(0, 0, keys), {}});
+        out.push_back({data.q.narrow(0, b * half, padded(queries, multiple)), data.k[b].narrow(0, 0, keys), data.v[b].narrow(0, 0, keys), {}});
       return out;
     };
-    for (int64_t chunk = 1; chunk <= s_.chunks; ++chunk) {
-      const int64_t keys = chunk * s_.chunk_tokens;
-      for (const int64_t count : {s_.branches, int64_t{1}}) {
-        const auto [bytes, flops] = cost(count, s_.computed, keys);
-        add(fmt::format("attention {} x {} on {}", count, s_.computed, keys), bytes, flops,
-            count == s_.branches ? 1 : 0,
-            [s = sequences(count, s_.rows() / s_.branches, padded, keys)] { attend_together(s); });
-      }
+    const bool shares = padded(s_.computed, kCoarseMultiple) < s_.branches * padded(s_.computed, kQueryMultiple);
+    const auto add_call = [&](std::string name, int64_t count, int64_t queries, int64_t keys, double bytes, double in_layer, auto run) {
+      const auto values = static_cast<double>(count * s_.dim), n = static_cast<double>(queries), m = static_cast<double>(keys);
+      add(std::move(name), 2 * bytes * values * (n + m), 4 * values * n * m, in_layer, std::move(run));
+    };
+    const auto together = [&](std::vector<Sequence> s, int64_t room) { return [=, s = std::move(s)] { plans->together(s, room); }; };
+    const auto name = [&](const char* form, int64_t count, int64_t keys) { return fmt::format("{} {} x {} on {}", form, count, s_.computed, keys); };
+
+    for (int64_t keys = s_.chunk_tokens; keys <= window; keys += s_.chunk_tokens) {
+      add_call(name("attention", s_.branches, keys), s_.branches, s_.computed, keys, width_, 1,
+               together(sequences(wide, s_.branches, s_.computed, kQueryMultiple, keys), window));
+      // Block 0, where one branch serves for all.
+      if (shares)
+        add_call(name("attention", 1, keys), 1, s_.computed, keys, width_, 0, together(sequences(wide, 1, s_.computed, kCoarseMultiple, keys), window));
     }
-    const auto [bytes, flops] = cost(1, s_.rows() / s_.branches, s_.text_tokens);
-    add("cross attention, one branch", bytes, flops, static_cast<double>(s_.branches),
-        [s = sequences(1, 0, s_.rows() / s_.branches, s_.text_tokens)] { attend_together(s); });
+    if (fp8) {
+      const Data narrow{wide.q.to(at::kFloat8_e4m3fn), wide.k.to(at::kFloat8_e4m3fn), wide.v.to(at::kFloat8_e4m3fn)};
+      for (int64_t keys = s_.chunk_tokens; keys <= window; keys += s_.chunk_tokens)
+        add_call(name("attention fp8", s_.branches, keys), s_.branches, s_.computed, keys, 1, 0,
+                 together(sequences(narrow, s_.branches, s_.computed, kQueryMultiple, keys), window));
+    }
+    if (planned)
+      add_call(name("attention through ATen", s_.branches, window), s_.branches, s_.computed, window, width_, 0,
+               [s = sequences(wide, s_.branches, s_.computed, kQueryMultiple, window)] { attend_together(s); });
+    add_call("cross attention, one branch", 1, half, s_.text_tokens, width_, static_cast<double>(s_.branches),
+             together(sequences(wide, 1, half, kCoarseMultiple, s_.text_tokens), 0));
   }
 
   const BenchSizes s_;

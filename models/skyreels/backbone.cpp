@@ -37,7 +37,7 @@ KvShape SkyReelsBackbone::kv_shape() const {
   KvShape shape{c.layers, static_cast<int64_t>(texts_.branches.size()), geometry_.tokens(), c.heads, c.head_width()};
   for (int64_t i = 0; attention_.fp8 && i < c.layers; ++i) {
     const Transformer::Block& block = transformer_.layer(i);
-    shape.fp8.push_back(block.self_qkv.in_fp8() && block.self.o.in_fp8());
+    shape.fp8.push_back(attention_.fp8_everywhere || (block.self_qkv.in_fp8() && block.self.o.in_fp8()));
   }
   return shape;
 }
@@ -65,6 +65,7 @@ std::vector<at::Tensor> SkyReelsBackbone::forward_plain(std::span<const WorkItem
                                                         KvCache& kv) const {
   const OpScope scope("transformer");
   const RowLayout layout(items, inputs, geometry_);
+  layout.settle_branches(kv);
   const std::vector<int64_t>& rows_of_item = layout.rows_of_item;
   std::vector<int64_t> tokens_per_frame;
   std::vector<double> timesteps;

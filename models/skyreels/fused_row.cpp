@@ -22,9 +22,9 @@ namespace longtake::skyreels {
 namespace {
 
 // cuDNN plans an attention call for each count of queries that it meets, and a policy that picks tokens brings a new one in every step:
-// calls are made for the next multiple, as large as two of the kernel's own tiles. Attention over the text takes so little that fewer plans are
-// worth more.
-constexpr int64_t kQueryMultiple = 256, kTextQueryMultiple = 2048;
+// calls are made for the next multiple, as large as two of the kernel's own tiles. Where calls take so little in all that fewer plans are worth
+// more, for a coarser one.
+constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
 int64_t padded(int64_t rows, int64_t multiple = kQueryMultiple) { return (rows + multiple - 1) / multiple * multiple; }
 
 OpCost product_cost(int64_t rows, const Linear& layer) {
@@ -68,7 +68,7 @@ struct FusedRow::Batch {
   // cuDNN's plans hold it, and keeps every branch's first element aligned. Calls for padded rows read past the last one.
   //
   int64_t place_rows = 0;
-  at::Tensor queries{};      // [branches * place_rows + kTextQueryMultiple, heads, head_width]; of the text: packed, without places
+  at::Tensor queries{};      // [branches * place_rows + kCoarseMultiple, heads, head_width]; of the text: packed, without places
   at::Tensor queries_fp8{};  // the same in e4m3, for layers in fp8
   at::Tensor scales{};       // [branches * place_rows] float32: of attention's results, one value in all of a branch's place
 
@@ -161,7 +161,7 @@ FusedRow::Batch FusedRow::pack(std::span<const WorkItem> items, std::span<const 
     batch.rounded = {at::empty({rows, c.dim}, typed.dtype(at::kFloat8_e4m3fn)), at::empty({rows}, typed.dtype(at::kFloat))};
   batch.place_rows = padded(geometry_.tokens());
   const int64_t placed = static_cast<int64_t>(batch.layout.branches.size()) * batch.place_rows;
-  batch.queries = at::empty({placed + kTextQueryMultiple, c.heads, c.head_width()}, typed);
+  batch.queries = at::empty({placed + kCoarseMultiple, c.heads, c.head_width()}, typed);
   // (Whoever asks for queries does so when y is written already.)
   const bool shared = !kv.on_queries && batch.y_spares_queries();
   batch.y = shared ? batch.queries.narrow(0, 0, rows).flatten(1) : at::empty({rows, c.dim}, typed);
@@ -183,6 +183,7 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
                                           KvCache& kv) const {
   std::optional<OpScope> packing(std::in_place, "pack the row");
   Batch b = pack(items, inputs, kv);
+  b.layout.settle_branches(kv);
   packing.reset();
   const double eps = transformer_.config().eps;
   const int64_t layers = transformer_.config().layers;
@@ -209,10 +210,7 @@ std::vector<at::Tensor> FusedRow::forward(std::span<const WorkItem> items, std::
     const Transformer::InUse in_use(transformer_, layer);
     const Transformer::Block& block = transformer_.layer(layer);
     project_and_store(layer, b, kv);
-    if (kv.shape().in_fp8(layer))
-      self_attend_fp8(layer, b, kv);
-    else
-      self_attend(layer, b, kv);
+    self_attend(layer, b, kv);
     add_norm(gate(layer, 2), RowNorm::affine(block.norm3_weight_f32, block.norm3_bias_f32, eps), block.cross.q);
     cross_attend(layer, b);
     add_norm({}, modulation(layer, 3, 4), block.ffn_in);
@@ -265,18 +263,34 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
 
 void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   const Linear& o = transformer_.layer(layer).self.o;
+  const bool fp8 = kv.shape().in_fp8(layer);
+  LONGTAKE_CHECK(!fp8 || (attention_ != nullptr && !kv.on_queries), "expected plans for attention in fp8, and nobody who asks for queries");
+  if (fp8)
+    for (const RowLayout::Run& run : b.layout.branches) {
+      at::Tensor scales = b.scales.narrow(0, b.place_of(run).begin, run.rows);
+      scales.copy_(kv.layer(layer, run.branch).v_scale);
+    }
   const auto project = [&](const RowLayout::Run& run, const at::Tensor& attended) {
     const OpScope scope(named(o.in_fp8(), "product o", "product o fp8"), product_cost(run.rows, o));
     at::Tensor y = b.y.narrow(0, run.begin, run.rows);
-    o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
+    const at::Tensor x = attended.narrow(0, 0, run.rows).flatten(1);
+    if (!fp8)
+      o.into(y, x);
+    else if (o.in_fp8())
+      o.into(y, Fp8Rows{x, b.scales.narrow(0, b.place_of(run).begin, run.rows)});
+    else
+      o.into(y, x.to(y.scalar_type()).mul_(kv.layer(layer, run.branch).v_scale));
   };
   for (const auto& group : b.attention) {
+    // Block 0 has seen no text yet, so where the branches' rows and keys agree, their results do. A call for one branch takes plans of its own:
+    // few of them, and none for short runs, which would gain nothing.
+    const bool once = layer == 0 && kv.branches_agree() && padded(group[0].rows, kCoarseMultiple) < std::ssize(group) * padded(group[0].rows);
     std::vector<Sequence> sequences;
     int64_t room = std::numeric_limits<int64_t>::max();
-    for (const RowLayout::Run& run : group) {
+    for (const RowLayout::Run& run : std::span(group).first(once ? 1 : group.size())) {
       const KvLayer& store = kv.layer(layer, run.branch);
       const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
-      const at::Tensor q = b.queries.narrow(0, b.place_of(run).row, padded(run.rows));
+      const at::Tensor q = (fp8 ? b.queries_fp8 : b.queries).narrow(0, b.place_of(run).row, padded(run.rows, once ? kCoarseMultiple : kQueryMultiple));
       room = std::min(room, store.k.size(0) - keys.begin);
       const auto held = [&](const at::Tensor& x) {
         return x.defined() ? x.narrow(0, keys.begin, keys.end - keys.begin) : x;
@@ -285,10 +299,11 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
     }
     std::vector<at::Tensor> out;
     {
-      const OpScope scope("attention", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
+      const OpScope scope(named(fp8, "attention", "attention fp8"),
+                          attention_cost(sequences.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
       out = attention_ ? attention_->together(sequences, room) : attend_together(sequences);
     }
-    for (size_t i = 0; i < group.size(); ++i) project(group[i], out[i]);
+    for (size_t i = 0; i < group.size(); ++i) project(group[i], out[once ? 0 : i]);
   }
   if (!kv.on_queries) return;
   int64_t end = 0;
@@ -297,37 +312,6 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
     while (end < run.begin + run.rows) end += b.layout.rows_of_item[item++];
     const int64_t rows = b.layout.rows_of_item[item - 1];
     kv.on_queries(layer, run.branch, b.queries.narrow(0, b.place_of(run).row + run.rows - rows, rows));
-  }
-}
-
-void FusedRow::self_attend_fp8(int64_t layer, const Batch& b, KvCache& kv) const {
-  LONGTAKE_CHECK(attention_ != nullptr && !kv.on_queries, "expected attention in fp8, and nobody who asks for queries");
-  const Linear& o = transformer_.layer(layer).self.o;
-  at::Tensor scales = b.scales;
-  for (const RowLayout::Run& run : b.layout.branches)
-    scales.narrow(0, b.place_of(run).begin, run.rows).copy_(kv.layer(layer, run.branch).v_scale);
-  for (const auto& group : b.attention) {
-    std::vector<Sequence> sequences;
-    int64_t room = std::numeric_limits<int64_t>::max();
-    for (const RowLayout::Run& run : group) {
-      const KvLayer& store = kv.layer(layer, run.branch);
-      const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
-      const int64_t count = keys.end - keys.begin;
-      room = std::min(room, store.k.size(0) - keys.begin);
-      sequences.push_back({b.queries_fp8.narrow(0, b.place_of(run).row, padded(run.rows)), store.k.narrow(0, keys.begin, count),
-                           store.v.narrow(0, keys.begin, count), {}});
-    }
-    std::vector<at::Tensor> out;
-    {
-      const OpScope scope("attention fp8", attention_cost(group.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
-      out = attention_->together(sequences, room);
-    }
-    const OpScope scope("product o fp8", {static_cast<double>(group.size()) * product_cost(group[0].rows, o).flops});
-    for (size_t i = 0; i < group.size(); ++i) {
-      const RowLayout::Run& run = group[i];
-      at::Tensor y = b.y.narrow(0, run.begin, run.rows);
-      o.into(y, Fp8Rows{out[i].narrow(0, 0, run.rows).flatten(1), b.scales.narrow(0, b.place_of(run).begin, run.rows)});
-    }
   }
 }
 
@@ -348,7 +332,7 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
     at::Tensor attended;
     {
       const OpScope scope("attention on text", attention_cost(1, run.rows, k.size(0), transformer_.config().dim));
-      const Sequence sequence{b.queries.narrow(0, run.begin, padded(run.rows, kTextQueryMultiple)), k, v, {}};
+      const Sequence sequence{b.queries.narrow(0, run.begin, padded(run.rows, kCoarseMultiple)), k, v, {}};
       attended = attention_ ? attention_->together({&sequence, 1}).front() : attend(sequence.q, k, v);
     }
     const OpScope scope(named(cross.o.in_fp8(), "product o of text", "product o of text fp8"), product_cost(run.rows, cross.o));

@@ -1,11 +1,13 @@
 // A row of the schedule as one batch of packed tokens, for inference: one matrix product for queries, keys and values,
 // norms fused with what stands before and behind them, keys and values written straight into the cache, and one
-// attention call for each key range, both branches together where their rows and keys match.
+// attention call for each key range, both branches together where their rows and keys match. Block 0 comes before any text, so where the
+// cache knows that the branches agree there (KvCache::branches_agree), one result of attention serves all of them, to the bits that each would get
+// alone. A profile's operations count it once; Backbone::flops counts it for each branch, as the model has it.
 //
 // The same functions as Transformer::block, with the residual stream in float32 from the first layer to the last
 // instead of rounded after each. In layers whose keys and values the cache holds in fp8, queries are rounded on the way too, and
-// attention's result goes into the output projection as it is, whose rows then all have the scale of the branch's values; those
-// projections must be in fp8. Runs on any device: on CUDA through our kernels, elsewhere through their ATen
+// attention's result goes into an output projection in fp8 as it is, with the scale of the branch's values for all of its rows, and into
+// another one times that scale. Runs on any device: on CUDA through our kernels, elsewhere through their ATen
 // references, which are slower than the plain path. Nothing here waits for the device, except where a token set is a
 // list.
 #pragma once
@@ -40,6 +42,7 @@ struct Texts {
 struct RowAttention {
   PlannedAttention* plans = nullptr;  // null: through attend()
   bool fp8 = false;                   // in fp8 in layers whose products are; needs plans
+  bool fp8_everywhere = false;        // where fp8 is on: in all layers
 };
 
 class FusedRow {
@@ -58,7 +61,6 @@ class FusedRow {
   void feed_forward(const Transformer::Block& block, const Batch& batch) const;
   void project_and_store(int64_t layer, const Batch& batch, KvCache& kv) const;
   void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
-  void self_attend_fp8(int64_t layer, const Batch& batch, KvCache& kv) const;
   void cross_attend(int64_t layer, const Batch& batch) const;
 
   const Transformer& transformer_;

@@ -34,6 +34,18 @@ RowLayout::RowLayout(std::span<const WorkItem> items, std::span<const at::Tensor
     rows_of_item.push_back(count);
     rows += count;
   }
+  const size_t each = items.size() / branches.size();
+  branches_agree = each * branches.size() == items.size();
+  for (size_t i = 0; branches_agree && i < items.size(); ++i) {
+    const WorkItem &first = items[i % each], &item = items[i];
+    branches_agree = item.branch == branches[i / each].branch && item.chunk == first.chunk && item.tokens.known_equal(first.tokens) &&
+                     item.timesteps == first.timesteps && item.keys == first.keys && item.writes_kv == first.writes_kv &&
+                     inputs[i].is_same(inputs[i % each]);
+  }
+}
+
+void RowLayout::settle_branches(KvCache& kv) const {
+  if (!branches_agree || std::ssize(branches) != kv.shape().branches) kv.branches_differ();
 }
 
 DistinctTimesteps::DistinctTimesteps(std::span<const double> timesteps) {

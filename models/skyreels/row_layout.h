@@ -22,8 +22,14 @@ struct RowLayout {
   std::vector<Run> branches;  // one branch each
   std::vector<Run> texts;     // one branch and one text each
 
+  // All of the row's branches compute the same tokens of the same inputs, with the same timesteps and keys.
+  bool branches_agree = false;
+
   // Checks items and inputs against the geometry (Backbone::forward): Error (internal) with expected and found.
   RowLayout(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, const WindowGeometry& geometry);
+
+  // Before the row writes its keys and values: tells the cache where it makes its branches differ (KvCache::branches_agree).
+  void settle_branches(KvCache& kv) const;
 };
 
 // Timesteps embed once where they are equal: frames of a chunk nearly always share theirs.

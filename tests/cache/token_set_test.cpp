@@ -36,6 +36,19 @@ TEST_CASE("an empty selection is the empty set, whatever its form") {
   CHECK(TokenSet::all().count(3, 4) == 12);
 }
 
+TEST_CASE("equal sets are known to be equal where one can tell without the device") {
+  for (const auto& device : test_devices()) {
+    const at::Tensor index = longs({0, 3}).to(device);
+    CHECK(TokenSet::columns(index).known_equal(TokenSet::columns(index)));
+    CHECK(TokenSet::columns(index).known_equal(TokenSet::columns(index.clone())) == device.is_cpu());
+    CHECK_FALSE(TokenSet::columns(index).known_equal(TokenSet::list(index)));
+    CHECK_FALSE(TokenSet::columns(index).known_equal(TokenSet::columns(longs({0, 2}).to(device))));
+    CHECK_FALSE(TokenSet::columns(index).known_equal(TokenSet::all()));
+  }
+  CHECK(TokenSet::all().known_equal(TokenSet::all()));
+  CHECK_FALSE(TokenSet::all().known_equal(TokenSet::none()));
+}
+
 TEST_CASE("K/V rows land at their tokens' places and nowhere else") {
   for (const auto& device : test_devices())
     for (const auto dtype : test_dtypes()) {

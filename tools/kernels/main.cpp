@@ -3,7 +3,8 @@
 //
 //   ops    each operation of a full row and of a row of 70 % columns: time, share of the ceiling, share of a layer
 //   row    whole rows: fused and plain, full and columns, their difference, and whether the host ever waits
-//   fp8    whole rows with products in fp8: attention in bf16, then in fp8, their difference, and what plans cost
+//   fp8    whole rows with products in fp8: attention in bf16, in fp8, and in fp8 in the first and the last block too; how far each is from a row
+//          in bf16, and what plans cost
 //   plans  what cuDNN's plans for new shapes of attention cost, by the way that they are made
 //   vae    decoding 97 frames as a stream, in float32 and in bfloat16, and their difference
 #include <ATen/Context.h>
@@ -230,32 +231,46 @@ void time_rows() {
 void time_fp8_rows() {
   Window window;
   window.transformer.merge_projections();
-  window.transformer.to_fp8();
+  const std::string& no_plans = window.attention.try_out(at::kBFloat16, 12, 128);
+  if (!no_plans.empty()) std::printf("  plans in bf16 refused: %s\n", no_plans.c_str());
+  window.attention.on_refusal = [](const std::string& text) { std::printf("  REFUSED: %s\n", text.c_str()); };
   const at::Tensor order = at::randperm(2040, at::TensorOptions().dtype(at::kLong).device(kGpu));
   const TokenSet columns = TokenSet::columns(std::get<0>(order.narrow(0, 0, 1428).sort()));
   std::printf("\nrows of five chunks and two branches, products in fp8\n");
-  std::vector<at::Tensor> wide;
-  {
+  std::vector<at::Tensor> want;  // all in bf16
+  const auto full = [&](const char* name, const skyreels::RowAttention& attention) {
+    window.bind(attention);
     KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
-    wide = time_row("attention in bf16, full", window, TokenSet::all(), kv, 2, false);
-  }
+    const auto got = time_row(name, window, TokenSet::all(), kv, 3, false);
+    if (want.empty())
+      want = got;
+    else
+      std::printf("  %-34s relative difference %.2e\n", "    against all in bf16", relative_error(got, want));
+    return got;
+  };
+  full("all in bf16", {&window.attention});
+  window.transformer.to_fp8();
+  const auto wide = full("attention in bf16, full", {&window.attention});
   const double begin = seconds_now();
   const std::string& why = window.attention.try_out(at::kFloat8_e4m3fn, 12, 128);
   std::printf("  trying cuDNN took %.2f s%s%s\n", seconds_now() - begin, why.empty() ? "" : "; refused: ", why.c_str());
   if (!why.empty()) return;
-  window.attention.on_refusal = [](const std::string& text) { std::printf("  REFUSED: %s\n", text.c_str()); };
-  window.bind({&window.attention, true});
-  KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
-  std::printf("  keys and values: %.2f GB\n", static_cast<double>(kv.bytes()) * 1e-9);
-  for (const auto& [name, tokens] : {std::pair{"first row with new plans, full", TokenSet::all()}, std::pair{"first row, 70 % columns", columns}}) {
-    const double from = seconds_now();
-    window.row(tokens, kv);
-    std::printf("  %-34s %9.1f ms on the host\n", name, 1e3 * (seconds_now() - from));
-    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+  const skyreels::RowAttention in_fp8{&window.attention, true};
+  {
+    window.bind(in_fp8);
+    KvCache kv(window.backbone->kv_shape(), at::kBFloat16, kGpu);
+    std::printf("  keys and values: %.2f GB\n", static_cast<double>(kv.bytes()) * 1e-9);
+    for (const auto& [name, tokens] : {std::pair{"first row with new plans, full", TokenSet::all()}, std::pair{"first row, 70 % columns", columns}}) {
+      const double from = seconds_now();
+      window.row(tokens, kv);
+      std::printf("  %-34s %9.1f ms on the host\n", name, 1e3 * (seconds_now() - from));
+      c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
+    }
+    time_row("attention in fp8, 70 % columns", window, columns, kv, 3, false);
   }
-  const auto narrow = time_row("attention in fp8, full", window, TokenSet::all(), kv, 3, false);
+  const auto narrow = full("attention in fp8, full", in_fp8);
   std::printf("  fp8 against bf16 attention, full: relative difference %.2e\n", relative_error(narrow, wide));
-  time_row("attention in fp8, 70 % columns", window, columns, kv, 3, false);
+  full("the same in all blocks, full", {&window.attention, true, true});
 }
 
 // What a plan of cuDNN's costs the host, and how fast it is: each shape compiled for itself, as a graph of dynamic shape, and with counts

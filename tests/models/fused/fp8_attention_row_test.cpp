@@ -44,13 +44,13 @@ struct Model {
     for (const auto& chunk : geometry.chunks) latents.push_back(at::randn({4, chunk.frames, 8, 6}, f32));
   }
 
-  skyreels::SkyReelsBackbone backbone(bool fp8) {
-    return {*transformer, {&cond, &uncond}, geometry, 1, {}, fp8 ? skyreels::RowAttention{&attention, true} : skyreels::RowAttention{}};
+  skyreels::SkyReelsBackbone backbone(bool fp8, bool everywhere = false) {
+    return {*transformer, {&cond, &uncond}, geometry, 1, {}, fp8 ? skyreels::RowAttention{&attention, true, everywhere} : skyreels::RowAttention{}};
   }
   KeyRange keys(int chunk) const { return {0, (geometry.chunks[chunk].first + geometry.chunks[chunk].frames) * kPlane}; }
 
-  std::vector<at::Tensor> forward(bool fp8, const std::vector<WorkItem>& items, KvCache& kv) {
-    const auto b = backbone(fp8);
+  std::vector<at::Tensor> forward(bool fp8, const std::vector<WorkItem>& items, KvCache& kv, bool everywhere = false) {
+    const auto b = backbone(fp8, everywhere);
     std::vector<at::Tensor> inputs;
     for (const WorkItem& item : items) inputs.push_back(b.embed(latents[item.chunk]));
     return b.forward(items, inputs, kv);
@@ -88,6 +88,24 @@ TEST_CASE("rows with attention in fp8 stay close to rows with attention in bf16"
       CHECK(test::relative_error(a.v.to(at::kFloat) * a.v_scale, b.v) < 0.04);
       CHECK(test::relative_error(a.k.to(at::kFloat), b.k) < 0.04);
     }
+  }
+}
+
+TEST_CASE("attention in fp8 in the first and the last block too, whose products are not") {
+  for (const auto& device : test_devices()) {
+    Model m(device);
+    const auto shape = m.backbone(true, true).kv_shape();
+    CHECK(shape.fp8 == std::vector<bool>(kLayers, true));
+    KvCache narrow(shape, at::kBFloat16, device), wide = m.cache(false);
+    const std::vector<WorkItem> items{{0, 0, TokenSet::all(), {700, 700, 700}, m.keys(0)}, {0, 1, TokenSet::all(), {700, 700, 700}, m.keys(0)}};
+    const auto got = m.forward(true, items, narrow, true), want = m.forward(false, items, wide);
+    for (size_t i = 0; i < items.size(); ++i) {
+      const double error = test::relative_error(got[i], want[i]);
+      INFO("item " << i << " on " << device.str() << ": " << error);
+      CHECK(error < 0.06);
+    }
+    for (int64_t branch = 0; branch < 2; ++branch)
+      CHECK(test::relative_error(narrow.layer(0, branch).v.to(at::kFloat) * narrow.layer(0, branch).v_scale, wide.layer(0, branch).v) < 0.04);
   }
 }
 
