@@ -149,7 +149,7 @@ std::pair<at::Tensor, at::Tensor> Transformer::text_kv(int64_t layer, const at::
   const BlockInUse in_use(stream_.get(), layer);
   const at::Tensor kv = l.text_kv(text).view({text.size(0), config_.kv_heads, 2 * config_.head_width});
   return {norm_heads(kv.narrow(2, 0, config_.head_width), l.text_k_norm.gain, l.text_k_norm.bias, config_.eps),
-          kv.narrow(2, config_.head_width, config_.head_width)};
+          kv.narrow(2, config_.head_width, config_.head_width).contiguous()};
 }
 
 at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const {
