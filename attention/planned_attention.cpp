@@ -57,7 +57,7 @@ void check(const Sequence& s, int64_t key_room) {
 
 // Whether the plans are for such sequences.
 bool plannable(const Sequence& s) {
-  return !s.bias.defined() && s.q.size(1) == s.k.size(1) && s.k.sizes() == s.v.sizes() && s.q.scalar_type() == s.k.scalar_type() &&
+  return !s.bias.defined() && s.k.size(1) > 0 && s.q.size(1) % s.k.size(1) == 0 && s.q.size(2) == s.k.size(2) && s.k.sizes() == s.v.sizes() && s.q.scalar_type() == s.k.scalar_type() &&
          s.q.size(0) > 0 && s.k.size(0) > 0;
 }
 
@@ -91,12 +91,12 @@ PlannedAttention::PlannedAttention(const at::Device& device) : device_(device) {
   }
 }
 
-const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads, int64_t width) {
+const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) {
   tried_[dtype] = "";  // so that calls take cuDNN
-  return tried_[dtype] = cudnn_ ? tried(dtype, heads, width) : closed_;
+  return tried_[dtype] = cudnn_ ? tried(dtype, heads, width, key_heads > 0 ? key_heads : heads) : closed_;
 }
 
-std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t width) {
+std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) {
   refused_.clear();  // only the first refusal is told
   if (dtype != at::kFloat8_e4m3fn) {
     if (dtype != at::kBFloat16 && dtype != at::kHalf) return fmt::format("it has no plans for {}", c10::toString(dtype));
@@ -105,11 +105,11 @@ std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t
   }
   // Two sequences that overlap, few, ragged and many keys of the room, and sizes near what RMS norms leave.
   constexpr int64_t kRoom = 2500;
-  const auto random = [&](int64_t rows) {
-    return rounded(at::randn({rows, heads, width}, at::TensorOptions().dtype(at::kFloat).device(device_)), dtype);
+  const auto random = [&](int64_t rows, int64_t of_heads) {
+    return rounded(at::randn({rows, of_heads, width}, at::TensorOptions().dtype(at::kFloat).device(device_)), dtype);
   };
   const double allowed = dtype == at::kFloat8_e4m3fn ? 0.1 : 0.02;
-  const at::Tensor q = random(512), k = random(kRoom + 1000), v = random(kRoom + 1000);
+  const at::Tensor q = random(512, heads), k = random(kRoom + 1000, key_heads), v = random(kRoom + 1000, key_heads);
   std::string why;
   const auto told = std::exchange(on_refusal, [&](const std::string& text) { why = text; });
   try {
@@ -163,8 +163,8 @@ const int32_t* PlannedAttention::counts(int64_t count) {
 at::Tensor PlannedAttention::on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room) {
   const int64_t heads = q.size(2), width = q.size(3);
   const bool alone = q.size(0) == 1;
-  const cudnn::SdpaShape shape{.element = element_of(q.scalar_type()), .sequences = q.size(0), .heads = heads, .width = width, .queries = q.size(1),
-                               .keys = key_room, .query_stride = alone ? 0 : q.stride(0), .key_stride = alone ? 0 : k.stride(0),
+  const cudnn::SdpaShape shape{.element = element_of(q.scalar_type()), .sequences = q.size(0), .heads = heads, .width = width, .key_heads = k.size(2),
+                               .queries = q.size(1), .keys = key_room, .query_stride = alone ? 0 : q.stride(0), .key_stride = alone ? 0 : k.stride(0),
                                .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(width))), .counted = true};
   if (refused_.contains(shape)) return {};
   const at::Tensor out = at::empty({q.size(0), q.size(1), heads, width}, q.options());

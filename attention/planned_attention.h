@@ -32,8 +32,9 @@ class PlannedAttention {
   explicit PlannedAttention(const at::Device& device);
 
   // Tries cuDNN in this dtype (e4m3, bfloat16 or float16) on small cases against the reference, and waits for it. Returns why cuDNN cannot be
-  // used, or "". Until it was tried, and where it cannot, calls in this dtype take the reference.
-  const std::string& try_out(at::ScalarType dtype, int64_t heads, int64_t width);
+  // used, or "". Until it was tried, and where it cannot, calls in this dtype take the reference. `key_heads`: of keys and values, where
+  // those have fewer; not in e4m3.
+  const std::string& try_out(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads = 0);
 
   // Attention of each sequence over all of its keys: q [n, heads, width], k, v [rows, kv_heads, width] of one dtype (attend.h), dense; in
   // e4m3 kv_heads is heads and there is no bias. Returns [n, heads, width] of each, dense, in q's dtype. In one call where sequences
@@ -50,7 +51,7 @@ class PlannedAttention {
 
  private:
   bool usable(at::ScalarType dtype) const;
-  std::string tried(at::ScalarType dtype, int64_t heads, int64_t width);
+  std::string tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   // Undefined where cuDNN has refused this shape, now or before.
   at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room);
   // On the device: `count` once for each sequence.

@@ -39,7 +39,7 @@ at::Tensor room_for(const at::Tensor& x, const Linear& layer) {
 }
 
 Fp8Rows rows_for(const Linear& layer, const at::Tensor& x) {
-  return quantise_rows(layer.input_factors.defined() ? x.to(at::kFloat) * layer.input_factors : x.contiguous());
+  return quantise_rows(layer.input_factors.defined() ? x * layer.input_factors : x.contiguous());  // (the product is float32)
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ class MagiWindowDecoder final : public WindowDecoder {
 // What the request is denoised with.
 struct MagiParts {
   const magi::Transformer& transformer;
+  PlannedAttention* attention;
   const MagiCodec& codec;
   std::vector<at::Tensor> captions;  // of the request's prompts
   const magi::SpecialTokens& special_tokens;
@@ -79,7 +80,7 @@ class MagiWindow final : public WindowMaker {
     const magi::RunConfig& run = request_.config.run;
     const magi::VideoTexts texts(parts_.transformer, parts_.captions, request_.prompt_of, parts_.special_tokens, request_.special_tokens, settings_.size);
     const magi::MagiBackbone backbone(parts_.transformer, texts.branches(settings_.own_keys), texts.none(),
-                                      magi::video_geometry(settings_.size, run.height / kLatentPixel, run.width / kLatentPixel));
+                                      magi::video_geometry(settings_.size, run.height / kLatentPixel, run.width / kLatentPixel), parts_.attention);
     return magi::denoise_video(backbone, parts_.policy, settings_, given.prefix, parts_.noise, parts_.device, stats, hooks, resume);
   }
 
@@ -197,6 +198,11 @@ void MagiEngine::load() {
   load_codec();
   transformer_.emplace(random_seed_ ? random_magi_transformer(model_.recipe, target_, *random_seed_)
                                     : load_magi_transformer(model_, target_, quantised_as_));
+  if (!target_.device.is_cuda()) return;
+  attention_ = std::make_unique<PlannedAttention>(target_.device);
+  // (Where that cannot be, ATen's is no loss of anything that was promised.)
+  const magi::ModelConfig& c = transformer_->config();
+  attention_->try_out(transformer_->dtype(), c.heads, c.head_width, c.kv_heads);
 }
 
 void MagiEngine::load_codec() {
@@ -211,9 +217,13 @@ RunStats MagiEngine::run(const MagiRequest& request, const GenerateHooks& hooks,
   const int64_t given = request.given.defined() ? request.given.size(1) : 0;
   LONGTAKE_CHECK(given == request.given_frames, "expected {} given frames, found {}", request.given_frames, given);
   load();
+  if (attention_)
+    attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
+      if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch", why));
+    };
   const std::unique_ptr<CachePolicy> policy = make_latent_policy(request.policy);
   PhiloxNoise noise(request.seed);
-  MagiParts parts{*transformer_, *codec_, {}, *special_tokens_, *policy, noise, target_.device};
+  MagiParts parts{*transformer_, attention_.get(), *codec_, {}, *special_tokens_, *policy, noise, target_.device};
   for (const std::string& prompt : request.prompts) parts.captions.push_back(caption(prompt).rows);
   MagiWindow maker(request, parts);
   MagiWindowDecoder decoder(request, *codec_, hooks);

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "attention/planned_attention.h"
 #include "runtime/denoise_hooks.h"
 #include "runtime/magi_codec.h"
 #include "runtime/magi_denoise.h"
@@ -85,6 +87,7 @@ class MagiEngine final : public VideoModel {
   std::optional<TextCache> text_cache_;
   std::optional<magi::SpecialTokens> special_tokens_;
   std::optional<magi::Transformer> transformer_;
+  std::unique_ptr<PlannedAttention> attention_;  // null where there is no GPU
   std::unique_ptr<MagiCodec> codec_;
 };
 

@@ -1,8 +1,11 @@
 #include "runtime/magi_memory.h"
 
+#include <ATen/Context.h>
+
 #include <algorithm>
 #include <limits>
 
+#include "base/cuda.h"
 #include "base/error.h"
 #include "models/magi_vae/cost.h"
 #include "models/ops/block_stream.h"
@@ -151,7 +154,9 @@ MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& tar
   input.config = magi_sizes(recipe);
   input.on_cpu = target.device.is_cpu();
   input.offload = target.offload;
-  input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)), .fp8 = quantised_as == magi::QuantisedAs::fp8};
+  // A GPU that is planned for and not there will have our kernels.
+  input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)), .fp8 = quantised_as == magi::QuantisedAs::fp8,
+                .fused = !input.on_cpu && (cuda::built() || !at::hasCUDA())};
   input.random_weights = random_weights;
   if (random_weights || !model.files) {
     if (has_wan_vae(recipe))

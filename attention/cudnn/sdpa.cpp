@@ -56,10 +56,10 @@ class Description {
   static Tensor tensor(const char* name, Uid uid, std::vector<int64_t> sizes, std::vector<int64_t> strides, fe::DataType_t type) {
     return Tensor().set_name(name).set_uid(uid).set_dim(sizes).set_stride(strides).set_data_type(type);
   }
-  Made rows(const char* name, Uid uid, int64_t count, int64_t stride) {
-    const int64_t token = s_.heads * s_.width;
+  Made rows(const char* name, Uid uid, int64_t heads, int64_t count, int64_t stride) {
+    const int64_t token = heads * s_.width;
     const int64_t distance = s_.sequences > 1 ? stride : count * token;  // (cuDNN refuses 0)
-    return graph_->tensor(tensor(name, uid, {s_.sequences, s_.heads, count, s_.width}, {distance, s_.width, token, 1}, type_of(s_.element)));
+    return graph_->tensor(tensor(name, uid, {s_.sequences, heads, count, s_.width}, {distance, s_.width, token, 1}, type_of(s_.element)));
   }
   Made scalar(const char* name, Uid uid) { return graph_->tensor(tensor(name, uid, {1, 1, 1, 1}, {1, 1, 1, 1}, fe::DataType_t::FLOAT)); }
   Made counts(const char* name, Uid uid) {
@@ -82,14 +82,15 @@ class Description {
   }
 
   void add_wide() {
-    auto [out, stats] = graph_->sdpa(rows("q", kQ, s_.queries, s_.query_stride), rows("k", kK, s_.keys, s_.key_stride),
-                                     rows("v", kV, s_.keys, s_.key_stride), attributes<fe::graph::SDPA_attributes>());
+    auto [out, stats] = graph_->sdpa(rows("q", kQ, s_.heads, s_.queries, s_.query_stride), rows("k", kK, s_.key_heads, s_.keys, s_.key_stride),
+                                     rows("v", kV, s_.key_heads, s_.keys, s_.key_stride), attributes<fe::graph::SDPA_attributes>());
     make_output(out);
   }
 
   void add_narrow() {
     auto [out, stats, largest_s, largest_o] = graph_->sdpa_fp8(
-        rows("q", kQ, s_.queries, s_.query_stride), rows("k", kK, s_.keys, s_.key_stride), rows("v", kV, s_.keys, s_.key_stride),
+        rows("q", kQ, s_.heads, s_.queries, s_.query_stride), rows("k", kK, s_.key_heads, s_.keys, s_.key_stride),
+        rows("v", kV, s_.key_heads, s_.keys, s_.key_stride),
         scalar("descale_q", kDescaleQ), scalar("descale_k", kDescaleK), scalar("descale_v", kDescaleV), scalar("descale_s", kDescaleS),
         scalar("scale_s", kScaleS), scalar("scale_o", kScaleO), attributes<fe::graph::SDPA_fp8_attributes>());
     make_output(out);

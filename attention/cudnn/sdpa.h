@@ -18,19 +18,20 @@ namespace longtake::cudnn {
 
 enum class Element { e4m3, bf16, f16 };
 
-// Sequences of one size. Within a sequence tokens lie heads * width apart and heads beside one another; sequences of queries lie
+// Sequences of one size. Within a sequence tokens lie all of their heads apart and heads beside one another; sequences of queries lie
 // query_stride elements apart, those of keys and of values key_stride; of a single sequence both are 0, so that
 // its plan is found whatever they would be. Pointers and strides must be multiples of 16 bytes.
 struct SdpaShape {
   Element element = Element::bf16;
   int64_t sequences = 0, heads = 0, width = 0;
+  int64_t key_heads = 0;  // of keys and of values: as many, or in 16 bits fewer that divide them, each for neighbouring heads of queries
   int64_t queries = 0, keys = 0;
   int64_t query_stride = 0, key_stride = 0;
   float scale = 0;  // of the logits
   // True: `queries` and `keys` are the most that a sequence can have, and how many it has is read on the device when the kernel runs
   // (SdpaPointers). One plan then serves all counts up to these.
   bool counted = false;
-  auto key() const { return std::tie(element, sequences, heads, width, queries, keys, query_stride, key_stride, scale, counted); }
+  auto key() const { return std::tie(element, sequences, heads, width, key_heads, queries, keys, query_stride, key_stride, scale, counted); }
   bool operator<(const SdpaShape& other) const { return key() < other.key(); }
 };
 

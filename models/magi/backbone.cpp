@@ -1,6 +1,7 @@
 #include "models/magi/backbone.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 
 #include "attention/attend.h"
+#include "attention/planned_attention.h"
 #include "base/error.h"
 #include "base/op_scope.h"
 #include "cache/kv_overlay.h"
@@ -23,8 +25,8 @@ TextKv prepare_text(const Transformer& transformer, const at::Tensor& caption) {
 }
 
 MagiBackbone::MagiBackbone(const Transformer& transformer, std::vector<Branch> branches, const TextKv& null_text,
-                           WindowGeometry geometry)
-    : transformer_(transformer), branches_(std::move(branches)), null_text_(null_text), geometry_(std::move(geometry)) {
+                           WindowGeometry geometry, PlannedAttention* attention)
+    : transformer_(transformer), branches_(std::move(branches)), null_text_(null_text), geometry_(std::move(geometry)), attention_(attention) {
   for (const Branch& branch : branches_)
     LONGTAKE_CHECK(branch.texts.size() == geometry_.chunks.size(), "expected a text for each of {} chunks, found {}",
                    geometry_.chunks.size(), branch.texts.size());
@@ -128,7 +130,18 @@ KvLayer seen_keys(const Branch& branch, KeyRange tokens, std::vector<FreshRows> 
   return overlay(store, {tokens.begin, tokens.end}, fresh, own.k, own.v);
 }
 
+// cuDNN plans an attention call for each count of queries that it meets. Those of whole chunks are few, but a policy that picks tokens brings a
+// new one in every step: its calls are made for the next multiple.
+constexpr int64_t kQueryMultiple = 256;
+
 }  // namespace
+
+at::Tensor MagiBackbone::attended(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool whole) const {
+  if (!attention_) return attend(q, k, v, {0, k.size(0)}, bias);
+  const int64_t rows = q.size(0), more = whole ? 0 : (kQueryMultiple - rows % kQueryMultiple) % kQueryMultiple;
+  const Sequence sequence{more == 0 ? q : at::constant_pad_nd(q, {0, 0, 0, 0, 0, more}), k, v, bias};
+  return attention_->together({&sequence, 1}).front().narrow(0, 0, rows);
+}
 
 std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, std::span<const at::Tensor> inputs,
                                               KvCache& kv) const {
@@ -138,11 +151,12 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
   const auto joined = [](const std::vector<at::Tensor>& parts) {
     return parts.size() == 1 ? parts[0] : at::cat(parts);
   };
-  // Neighbours for which `same` holds are one attention call: f(first item, first row, rows).
+  // Neighbours for which `same` holds are one attention call: f(first item, first row, rows, whether they are whole chunks).
   const auto by_runs = [&](const auto& same, const auto& f) {
     for (size_t i = 0, end; i < items.size(); i = end) {
-      for (end = i + 1; end < items.size() && same(i, end);) ++end;
-      f(i, p.items[i].begin, p.items[end - 1].begin + p.items[end - 1].rows - p.items[i].begin);
+      bool whole = items[i].tokens.is_all();
+      for (end = i + 1; end < items.size() && same(i, end); ++end) whole = whole && items[end].tokens.is_all();
+      f(i, p.items[i].begin, p.items[end - 1].begin + p.items[end - 1].rows - p.items[i].begin, whole);
     }
   };
   const double dim = static_cast<double>(transformer_.config().dim);
@@ -159,11 +173,11 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
       }
       std::vector<at::Tensor> out;
       by_runs([&](size_t a, size_t b) { return items[a].branch == items[b].branch && items[a].keys == items[b].keys; },
-              [&](size_t i, int64_t begin, int64_t rows) {
+              [&](size_t i, int64_t begin, int64_t rows, bool whole) {
                 const WorkItem& item = items[i];
                 const KvLayer seen = seen_keys(branches_[item.branch], item.keys, p.fresh[item.branch], kv, layer, k, v);
                 const OpScope scope("attention", attention_cost(rows, seen.k.size(0)));
-                out.push_back(attend(q.narrow(0, begin, rows), seen.k, seen.v, {0, seen.k.size(0)}, seen.bias));
+                out.push_back(attended(q.narrow(0, begin, rows), seen.k, seen.v, seen.bias, whole));
               });
       for (int64_t store = 0; kv.on_queries && store < kv.shape().branches; ++store)
         for (size_t i = items.size(); i-- > 0;)
@@ -176,11 +190,11 @@ std::vector<at::Tensor> MagiBackbone::forward(std::span<const WorkItem> items, s
     const CrossAttention cross = [&](const at::Tensor& q) {
       std::vector<at::Tensor> out;
       by_runs([&](size_t a, size_t b) { return p.items[a].text == p.items[b].text; },
-              [&](size_t i, int64_t begin, int64_t rows) {
+              [&](size_t i, int64_t begin, int64_t rows, bool whole) {
                 const auto& [k, v] = p.items[i].text->layers.at(layer);
                 const at::Tensor queries = q.narrow(0, begin, rows);
                 const OpScope scope("attention on text", attention_cost(rows, k.size(0)));
-                out.push_back(k.size(0) == 0 ? at::zeros_like(queries) : attend(queries, k, v));
+                out.push_back(k.size(0) == 0 ? at::zeros_like(queries) : attended(queries, k, v, {}, whole));
               });
       return joined(out);
     };

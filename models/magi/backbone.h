@@ -1,4 +1,4 @@
-// MAGI-1 behind the Backbone interface: the texts of one prompt, all chunks of one video, ATen operators.
+// MAGI-1 behind the Backbone interface: the texts of one prompt, all chunks of one video.
 //
 // Spec: magi1.md 2.8 and 3.6. Every forward of a guided step is a branch of one call:
 //   base       0 caption (reads the store of branch 1 and does not write), 1 null caption (writes), 2 null caption,
@@ -11,6 +11,10 @@
 
 #include "models/backbone.h"
 #include "models/magi/transformer.h"
+
+namespace longtake {
+class PlannedAttention;
+}
 
 namespace longtake::magi {
 
@@ -34,9 +38,10 @@ struct Branch {
 class MagiBackbone final : public Backbone {
  public:
   // The transformer and the texts must outlive the object. `null_text` is what finished chunks read. Every store from 0
-  // to the largest that a branch names exists; no two branches share their own.
+  // to the largest that a branch names exists; no two branches share their own. Attention runs through `attention`, which must outlive the
+  // object too; null: through attend().
   MagiBackbone(const Transformer& transformer, std::vector<Branch> branches, const TextKv& null_text,
-               WindowGeometry geometry);
+               WindowGeometry geometry, PlannedAttention* attention = nullptr);
 
   const WindowGeometry& geometry() const override { return geometry_; }
   // `branches` counts the stores.
@@ -56,11 +61,14 @@ class MagiBackbone final : public Backbone {
  private:
   struct Packed;
   Packed pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs) const;
+  // `whole`: the queries are those of whole chunks.
+  at::Tensor attended(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool whole) const;
 
   const Transformer& transformer_;
   std::vector<Branch> branches_;
   const TextKv& null_text_;
   WindowGeometry geometry_;
+  PlannedAttention* attention_;
   at::Tensor rotations_;  // [tokens, 6*bands]
 };
 

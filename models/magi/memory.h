@@ -14,6 +14,7 @@ namespace longtake::magi {
 struct ComputeForm {
   int64_t value_bytes = 4;  // of weights and activations: 4 for float32, 2 for bfloat16
   bool fp8 = false;         // the quantised layers in e4m3
+  bool fused = false;       // on a GPU with our kernels: norms, gates, rotation and SwiGLU in one pass each
 };
 
 // Tokens of one row.

@@ -7,11 +7,14 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tanh.h>
 
-#include "attention/rope.h"
 #include "base/error.h"
 #include "base/op_scope.h"
 #include "models/magi/rope.h"
+#include "models/ops/gated_norm.h"
+#include "models/ops/head_norm.h"
 #include "models/ops/norm.h"
+#include "models/ops/row_checks.h"
+#include "models/ops/swiglu.h"
 
 namespace longtake::magi {
 namespace {
@@ -25,10 +28,6 @@ constexpr const char* kLayerName = "videodit_blocks.layers.{}.";
 
 }  // namespace
 
-at::Tensor Transformer::Norm::operator()(const at::Tensor& x, double eps) const {
-  return layer_norm(x, gain, bias, eps);
-}
-
 Linear Transformer::take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in) {
   if (!is_quantised(source, name)) return {source.take(name + ".weight", {out, in}), {}};
   ++quantised_;
@@ -40,15 +39,16 @@ Transformer::Layer Transformer::take_layer(WeightSource& source, int64_t index) 
   const int64_t D = c.dim, kv = c.kv_heads * c.head_width;
   const std::string scope = fmt::format(kLayerName, index), attention = scope + "self_attention.";
   const auto plain_norm = [&](const std::string& name) {
-    return Norm{source.take(name + ".weight", {D}), source.take(name + ".bias", {D})};
+    return Norm{source.take(name + ".weight", {D}).to(at::kFloat), source.take(name + ".bias", {D}).to(at::kFloat)};
   };
   const double one = c.norm_plus_one ? 1 : 0;
-  // Gains of these are stored less 1. Those of the text side keep the working dtype, their sum included.
+  // Gains of these are stored less 1. Those of the text side are rounded to the working dtype, their sum included.
   const auto norm = [&](const std::string& name, int64_t width) {
     return Norm{source.take_float32(name + ".weight", {width}) + one, source.take_float32(name + ".bias", {width})};
   };
   const auto text_norm = [&](const std::string& name) {
-    return Norm{source.take(name + ".weight", {c.head_width}) + one, source.take(name + ".bias", {c.head_width})};
+    return Norm{(source.take(name + ".weight", {c.head_width}) + one).to(at::kFloat),
+                source.take(name + ".bias", {c.head_width}).to(at::kFloat)};
   };
   Layer l;
   l.ada = take_linear(source, scope + "ada_modulate_layer.proj.0", 2 * D, c.condition_dim);
@@ -84,7 +84,7 @@ Transformer::Transformer(WeightSource& source, const ModelConfig& config, bool d
               source.take_float32("y_embedder.y_proj_xattn.0.bias", {c.dim})};
   bands_ = source.take_float32("rope.bands", {c.head_width / 8});
   for (int64_t i = 0; i < c.layers; ++i) layers_.push_back(take_layer(source, i));
-  dtype_ = layers_.front().norm.gain.scalar_type();
+  dtype_ = layers_.front().ada.bias.scalar_type();
   LONGTAKE_CHECK(in_fp8() == 0 || dtype_ == at::kBFloat16, "expected bfloat16 beside fp8 layers, found {}", c10::toString(dtype_));
   condition_ = Condition(source, c, null_caption_, dtype_);
   const double one = c.norm_plus_one ? 1 : 0;
@@ -148,8 +148,8 @@ std::pair<at::Tensor, at::Tensor> Transformer::text_kv(int64_t layer, const at::
   const Layer& l = layers_.at(layer);
   const BlockInUse in_use(stream_.get(), layer);
   const at::Tensor kv = l.text_kv(text).view({text.size(0), config_.kv_heads, 2 * config_.head_width});
-  return {l.text_k_norm(kv.narrow(2, 0, config_.head_width), config_.eps).to(dtype_),
-          kv.narrow(2, config_.head_width, config_.head_width)};
+  return {norm_heads(kv.narrow(2, 0, config_.head_width), l.text_k_norm.gain, l.text_k_norm.bias, config_.eps),
+          kv.narrow(2, config_.head_width, config_.head_width).contiguous()};
 }
 
 at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const {
@@ -158,7 +158,7 @@ at::Tensor Transformer::gates(int64_t layer, const at::Tensor& condition) const 
 }
 
 at::Tensor Transformer::join(const Layer& layer, const at::Tensor& joined) const {
-  return layer.out.in_fp8() ? layer.out(joined).to(at::kFloat) : layer.out.in_float32(joined);
+  return layer.out.in_fp8() ? layer.out(joined) : layer.out.in_float32(joined);
 }
 
 at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::Tensor& condition,
@@ -178,52 +178,57 @@ at::Tensor Transformer::block(int64_t layer, const at::Tensor& x_in, const at::T
 
   enter("gates");
   const at::Tensor gates = at::tanh(l.ada(at::silu(condition)).to(at::kFloat)).to(dtype_).to(at::kFloat);
-  const FrameModulation m(gates.view({-1, 2, c.dim}), rows);
+  // The gates come before the norms: their size is undone there, their sign and their shape over the channels stay.
+  const auto add = [&](const at::Tensor& to, const at::Tensor& product, int64_t gate, const Norm& norm) {
+    return add_gated_norm(to, product, gates.narrow(1, gate * c.dim, c.dim), rows, norm.gain, norm.bias, c.eps);
+  };
 
   enter("norms and gates");
-  const at::Tensor z = l.norm(x_in, c.eps).to(dtype_);
+  at::Tensor z = norm_rows(x_in, l.norm.gain, l.norm.bias, c.eps);
   const auto multiplied = [&](const char* name, const Linear& product) {
     enter(name, {&product});
     return split_heads(product(z));
   };
   at::Tensor q = multiplied("product q k v", l.q);
   enter("q k norm, rotation");
-  q = apply_rope_halves(l.q_norm(q, c.eps), rotations).to(dtype_);
+  q = norm_heads(q, l.q_norm.gain, l.q_norm.bias, c.eps, rotations);
   at::Tensor k = multiplied("product q k v", l.k);
   enter("q k norm, rotation");
-  k = apply_rope_halves(l.k_norm(k, c.eps), rotations).to(dtype_);
-  // One name for what comes and goes, so that nothing is held longer than it is read.
+  k = norm_heads(k, l.k_norm.gain, l.k_norm.bias, c.eps, rotations);
+  // One name for what comes and goes, and others let go, so that nothing is held longer than it is read.
   at::Tensor h = multiplied("product q k v", l.v);
   scope.reset();
-  const at::Tensor seen = self_attention(q, k, h);
+  at::Tensor seen = self_attention(q, k, h);
+  q = k = h = at::Tensor();
   h = multiplied("product q of text", l.text_q);
+  z = at::Tensor();
   enter("q norm of text");
-  h = l.text_q_norm(h, c.eps).to(dtype_);
+  h = norm_heads(h, l.text_q_norm.gain, l.text_q_norm.bias, c.eps);
   scope.reset();
-  const at::Tensor read = cross_attention(h);
+  at::Tensor read = cross_attention(h);
   h = at::Tensor();
   enter("join attentions");
   const auto runs = [&](const at::Tensor& a) { return a.reshape({n, kInterleave, c.dim / kInterleave}); };
-  const at::Tensor joined = at::stack({runs(seen), runs(read)}, 2).view({n, 2 * c.dim});
+  h = at::stack({runs(seen), runs(read)}, 2).view({n, 2 * c.dim});
+  seen = read = at::Tensor();
 
-  // The gates come before the norms: their size is undone there, their sign and their shape over the channels stay.
   enter("product o", {&l.out});
-  h = join(l, joined);
+  h = join(l, h);
   enter("norms and gates");
-  const at::Tensor x = (l.attention_post(m.gate(h, 0), c.eps) + x_in.to(at::kFloat)).to(dtype_);
-  h = l.mlp_norm(x, c.eps).to(dtype_);
+  const at::Tensor x = add(x_in, h, 0, l.attention_post);
+  h = norm_rows(x, l.mlp_norm.gain, l.mlp_norm.bias, c.eps);
 
   enter("feed forward", {&l.mlp_in, &l.mlp_out});
   h = l.mlp_in(h);
-  if (c.gated_mlp) {
-    const at::Tensor f = h.to(at::kFloat);
-    h = (at::silu(f.narrow(1, 0, c.ffn_dim)) * f.narrow(1, c.ffn_dim, c.ffn_dim)).to(dtype_);
-  } else {
+  if (c.gated_mlp)
+    h = swiglu(h);
+  else if (records_gradient({h}))
     h = at::gelu(h);
-  }
+  else
+    at::gelu_(h);
   h = l.mlp_out(h);
   enter("norms and gates");
-  return (l.mlp_post(m.gate(h, 1), c.eps) + x.to(at::kFloat)).to(dtype_);
+  return add(x, h, 1, l.mlp_post);
 }
 
 at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t grid_w) const {
@@ -231,7 +236,7 @@ at::Tensor Transformer::head(const at::Tensor& hidden, int64_t grid_h, int64_t g
   LONGTAKE_CHECK(hidden.dim() == 2 && hidden.size(0) % plane == 0, "expected frames of {} tokens, found {}", plane,
                  hidden.size(0));
   const int64_t F = hidden.size(0) / plane;
-  const at::Tensor out = head_(final_norm_(hidden, config_.eps));
+  const at::Tensor out = head_(layer_norm(hidden, final_norm_.gain, final_norm_.bias, config_.eps));
   // Feature order of an output patch is (dy, dx, channel): the other way round than at the input.
   const at::Tensor video =
       out.view({F, grid_h, grid_w, 2, 2, C}).permute({5, 0, 1, 3, 2, 4}).reshape({C, F, 2 * grid_h, 2 * grid_w});

@@ -86,10 +86,9 @@ class Transformer {
   int64_t weight_bytes() const;  // on the device or not
 
  private:
-  // LayerNorm with gain and bias over the last dimension; float32.
+  // Of a LayerNorm over the last dimension; float32.
   struct Norm {
     at::Tensor gain, bias;
-    at::Tensor operator()(const at::Tensor& x, double eps) const;
   };
   struct Layer {
     Linear ada;                                     // condition -> gates
@@ -104,6 +103,7 @@ class Transformer {
   static std::vector<at::Tensor*> tensors_of(Layer& layer);
   // Without a bias; one that is quantised is counted.
   Linear take_linear(WeightSource& source, const std::string& name, int64_t out, int64_t in);
+  // The output projection: float32, or bfloat16 in fp8.
   at::Tensor join(const Layer& layer, const at::Tensor& joined) const;
   at::Tensor split_heads(const at::Tensor& x) const;
 

@@ -6,12 +6,11 @@
 #include "base/error.h"
 #include "models/ops/cuda/residual_norm.cuh"
 #include "models/ops/norm.h"
+#include "models/ops/row_checks.h"
 #include "quant/fp8.h"
 
 namespace longtake {
 namespace {
-
-bool is_row_dtype(at::ScalarType t) { return t == at::kFloat || t == at::kHalf || t == at::kBFloat16; }
 
 void check_rows(const at::Tensor& x, const at::Tensor& like, const char* name) {
   LONGTAKE_CHECK(x.dim() == 2 && x.sizes() == like.sizes() && x.is_contiguous() && x.device() == like.device() &&
@@ -82,7 +81,7 @@ void add(at::Tensor& z, const at::Tensor& y, const RowVectors& gate) {
 
 // 16-byte accesses: whole rows of a multiple of 8 values, from an aligned start.
 bool fits(const at::Tensor& x) {
-  return cuda::row_fits(x.size(1)) && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  return cuda::row_fits(x.size(1)) && aligned(x);
 }
 bool fits(const RowVectors& v) { return !v.table.defined() || (fits(v.table) && v.table.stride(0) % 4 == 0); }
 

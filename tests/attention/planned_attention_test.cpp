@@ -160,13 +160,34 @@ TEST_CASE("what plans are not made for takes attend()") {
     attention.try_out(at::kBFloat16, 4, 128);
     CHECK(attention.try_out(at::kFloat, 4, 128) != "");
     const at::Tensor q = at::randn({40, 4, 128}, floats), k = at::randn({50, 2, 128}, floats), v = at::randn({50, 2, 128}, floats);
-    const Sequence grouped{q.to(at::kBFloat16), k.to(at::kBFloat16), v.to(at::kBFloat16), {}}, wide{q, k, v, {}};
-    Sequence biased{grouped.q, at::cat({grouped.k, grouped.k}, 1), at::cat({grouped.v, grouped.v}, 1), at::randn({50}, floats)};
-    for (const Sequence& s : {grouped, wide, biased}) {
+    const Sequence wide{q, k, v, {}}, biased{q.to(at::kBFloat16), k.to(at::kBFloat16), v.to(at::kBFloat16), at::randn({50}, floats)};
+    for (const Sequence& s : {wide, biased}) {
       const at::Tensor want = attend(s.q, s.k, s.v, {0, 50}, s.bias);
       CHECK(at::equal(attention.together({&s, 1}).front(), want));
     }
   }
+}
+
+TEST_CASE("keys may have fewer heads than queries: each serves its neighbouring ones") {
+  for (const auto& device : test_devices())
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf})
+      for (const auto& [heads, key_heads] : std::vector<std::pair<int64_t, int64_t>>{{24, 8}, {6, 2}, {3, 1}}) {
+        const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+        PlannedAttention attention(device);
+        const std::string why = attention.try_out(dtype, heads, 128, key_heads);
+        if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) == 90) CHECK(why == "");
+        attention.on_refusal = [](const std::string& text) { FAIL_CHECK("refused: " << text); };
+        const at::Tensor q = at::randn({700, heads, 128}, floats).to(dtype), k = at::randn({900, key_heads, 128}, floats).to(dtype),
+                         v = at::randn({900, key_heads, 128}, floats).to(dtype);
+        const int64_t before = attention.plans();
+        for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{256, 64}, {700, 900}, {333, 57}}) {
+          INFO(queries << " queries of " << heads << " heads on " << keys << " keys of " << key_heads << " in " << c10::toString(dtype) << " on " << device.str());
+          const Sequence s{q.narrow(0, 0, queries), k.narrow(0, 0, keys), v.narrow(0, 0, keys), {}};
+          const auto shared = [&](const at::Tensor& x) { return x.repeat_interleave(heads / key_heads, 1); };
+          CHECK(test::relative_error(attention.together({&s, 1}).front().to(at::kFloat), attention64(s.q, shared(s.k), shared(s.v))) < 1e-2);
+        }
+        if (why.empty()) CHECK(attention.plans() - before == 3);
+      }
 }
 
 TEST_CASE("attention in fp8 refuses other dtypes and shapes, and says what it found") {

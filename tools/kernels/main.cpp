@@ -304,7 +304,7 @@ class PlanTimes {
     return at::randn({count, kHeads, kWidth}, at::TensorOptions().dtype(at::kFloat).device(kGpu)).to(type());
   }
   cudnn::SdpaShape shape(int64_t queries, int64_t keys, bool counted) const {
-    return {.element = element_, .sequences = 2, .heads = kHeads, .width = kWidth, .queries = queries, .keys = keys,
+    return {.element = element_, .sequences = 2, .heads = kHeads, .width = kWidth, .key_heads = kHeads, .queries = queries, .keys = keys,
             .query_stride = kQueries * kHeads * kWidth, .key_stride = kKeys * kHeads * kWidth,
             .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(kWidth))), .counted = counted};
   }
