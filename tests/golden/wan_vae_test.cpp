@@ -10,17 +10,15 @@ TEST_CASE("Wan VAE agrees with the reference", "[golden]") {
   const auto root = golden::skyreels();
   LONGTAKE_GOLDEN_OR_SKIP(root);
   at::NoGradGuard no_grad;
-  constexpr double kBfloat16 = 5e-2;  // of this project: the reference runs it in float32
-  std::vector<golden::Target> targets = golden::targets();
-  targets.push_back({at::kCPU, at::kBFloat16});
-  for (const golden::Target& target : targets)
+  for (const golden::Target& target : golden::targets())
     for (const std::string set : {"a", "b"}) {
+      if (target.dtype != at::kFloat) continue;  // as the reference runs it; how near bfloat16 comes to that is in tests/models/wan_vae_test.cpp
       CheckpointSource source = golden::source_of(root / set / "vae.safetensors", target);
       const WanVae vae(source);
       CHECK(source.unused().empty());
       const Checkpoint io = Checkpoint::open(root / set / "vae_io.safetensors");
       const auto check = [&](const std::string& name, const at::Tensor& value) {
-        CHECK(golden::within("wan_vae " + set + " " + name + target.name(), value, io.tensor(name), target.tolerance(1e-4, kBfloat16)));
+        CHECK(golden::within("wan_vae " + set + " " + name + target.name(), value, io.tensor(name), 1e-4));
       };
       check("latent", vae.encode(io.tensor("video").to(target.device)));
       check("recon", vae.decode(io.tensor("latent").to(target.device)));
