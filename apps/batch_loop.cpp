@@ -99,7 +99,7 @@ class Batch {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
     const ModelTarget target = model_target(first);
-    const RunMemory memory(group.model, target, first);
+    const RunMemory memory(group.model, target, first, FrameTarget::video);
     const std::unique_ptr<VideoModel> engine = make_video_model(group.model, target, first.precision);
     if (first.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress_.note(text); });
     std::set<std::string> texts;

@@ -108,7 +108,7 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
   if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
   GenerateOptions settled = o;
   std::string memory_note;
-  const MemoryPlan plan = RunMemory(model, target, o).settle(settled, request, !engine->knows(request.all_texts()), memory_note);
+  const MemoryPlan plan = RunMemory(model, target, o, frame_target(o, /*grows=*/true)).settle(settled, request, !engine->knows(request.all_texts()), memory_note);
   if (settled.decode_latents != o.decode_latents)
     options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
   if (!memory_note.empty()) progress.note(memory_note);
