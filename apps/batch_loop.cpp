@@ -37,6 +37,11 @@ struct Group {
   std::vector<const BatchJob*> jobs;
 };
 
+// A picture or a video of one job that cannot be read: the others have theirs.
+struct BadInput : Error {
+  using Error::Error;
+};
+
 std::string group_key(const GenerateOptions& o) { return o.model + '\n' + o.device + '\n' + o.dtype + '\n' + o.precision + '\n' + o.vae_dtype; }
 
 class Batch {
@@ -99,7 +104,7 @@ class Batch {
     const GenerateOptions& first = group.jobs.front()->options.values();
     if (run_.limit > 0) group.jobs.resize(std::min(group.jobs.size(), static_cast<size_t>(run_.limit) - static_cast<size_t>(made_) - failed_.size()));
     const ModelTarget target = model_target(first);
-    const RunMemory memory(group.model, target, first);
+    const RunMemory memory(group.model, target, first, FrameTarget::video);
     const std::unique_ptr<VideoModel> engine = make_video_model(group.model, target, first.precision);
     if (first.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress_.note(text); });
     std::set<std::string> texts;
@@ -123,14 +128,33 @@ class Batch {
     }
   }
 
+  struct Inputs {
+    std::map<std::string, std::string> digests;  // of the files, before they are read
+    RunInputs read;
+  };
+  // Also settles `o`'s context. Errors: BadInput.
+  static Inputs inputs_of(const Group& group, GenerateOptions& o) {
+    try {
+      std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);
+      return {std::move(digests), RunInputs(o, context_rule(group.model.recipe, o))};
+    } catch (const Error& error) {
+      throw BadInput(error.code(), error.what());
+    }
+  }
+
   void attempt(VideoModel& engine, const Group& group, const BatchJob& job) {
     std::string problem;
     ExitCode code = ExitCode::internal;
+    bool stops = false;
     try {
       make(engine, group, job);
       ++made_;
       return;
+    } catch (const BadInput& error) {
+      problem = error.what();
+      code = error.code();
     } catch (const Error& error) {
+      stops = error.code() == ExitCode::bad_file;
       problem = error.what();
       code = error.code();
     } catch (const std::bad_alloc&) {
@@ -154,7 +178,7 @@ class Batch {
                                                          2) +
                                                    "\n");
     // The next video would meet the same full disk or lost folder, after hours.
-    if (code == ExitCode::bad_file) throw Error(code, problem);
+    if (stops) throw Error(code, problem);
   }
 
   void make(VideoModel& engine, const Group& group, const BatchJob& job) {
@@ -162,8 +186,7 @@ class Batch {
     const Progress clock(/*quiet=*/true);
     const fs::path work = run_.folder.workplace(run_.shard) / "video.mp4";
     o.out = work;
-    const std::map<std::string, std::string> digests = input_digests(o, sha256_of_file);  // before they are read
-    const RunInputs inputs(o, context_rule(group.model.recipe, o));
+    const auto [digests, inputs] = inputs_of(group, o);
     if (!inputs.note().empty()) progress_.note(fmt::format("{}: {}", job.name, inputs.note()));
     VideoSink sink(o, job.options.to_json(options_without_effect(group.model.recipe)));
     const Planned& planned = memory_.at(&job);

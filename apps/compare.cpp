@@ -118,7 +118,7 @@ void print_summary(const Comparison& c) {
 
 // All policies decode alike: with as few latents at once as the one that has least room. Returns a note, or "".
 std::string pass_memory(std::vector<OptionSet>& policies, const ResolvedModel& model, const ModelTarget& target) {
-  const RunMemory memory(model, target, policies.front().values());
+  const RunMemory memory(model, target, policies.front().values(), FrameTarget::tensors);
   std::string note;
   int latents = std::numeric_limits<int>::max();
   for (const OptionSet& policy : policies) {

@@ -108,7 +108,7 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
   if (o.text_cache == "on") engine->cache_texts([&](const std::string& text) { progress.note(text); });
   GenerateOptions settled = o;
   std::string memory_note;
-  const MemoryPlan plan = RunMemory(model, target, o).settle(settled, request, !engine->knows(request.all_texts()), memory_note);
+  const MemoryPlan plan = RunMemory(model, target, o, frame_target(o, /*grows=*/true)).settle(settled, request, !engine->knows(request.all_texts()), memory_note);
   if (settled.decode_latents != o.decode_latents)
     options.set({"run.decode_latents", fmt::format("{}", settled.decode_latents), "as memory allows"}, SourceLevel::flag);
   if (!memory_note.empty()) progress.note(memory_note);
@@ -120,6 +120,7 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
     if (const std::string note = environment_note(*begun, record); !note.empty()) progress.note(note);
   }
   KeptRun kept(o, record, progress);
+  if (begun) kept.folder().attach(request.layout());  // damage is told of before anything is loaded, and does not ask for another resume
   sink.grow_in(kept.folder().growing_video());
 
   const auto leave = [&](const Error& error) {
@@ -194,17 +195,16 @@ void generate_video(OptionSet& options, const ResolvedModel& model, VideoRequest
   kept.finish();
 }
 
-// What the last call left to do: nothing but tidying up, where it had put the output in place.
-bool was_finished(const GenerateOptions& o, Progress& progress) {
+// Whether the last call left nothing to do but tidying up: it had put the output in place, where it still is.
+bool was_finished(const GenerateOptions& o) {
+  return o.resume && !o.overwrite_run && RunFolder::is_finished(RunFolder::beside(o.out)) && std::filesystem::exists(o.out);
+}
+
+void tidy_up(const GenerateOptions& o, bool keep, Progress& progress) {
   const auto folder = RunFolder::beside(o.out);
-  if (!o.resume || o.overwrite_run || !RunFolder::is_finished(folder)) return false;
   progress.note(fmt::format("the run in {} is finished", folder.string()));
-  // Without run.json the folder was about to go when the program died.
-  const bool kept = o.keep_run || (std::filesystem::exists(folder / "run.json") &&
-                                   RunFolder::open(folder, RunFolder::Access::read)->record().options.at("run.keep_run") == "true");
-  if (!kept) RunFolder::remove(folder);
+  if (!keep) RunFolder::remove(folder);
   fmt::print("{}\n", o.out);
-  return true;
 }
 
 }  // namespace
@@ -212,7 +212,9 @@ bool was_finished(const GenerateOptions& o, Progress& progress) {
 void run_generate(OptionSet options, bool extends) {
   const GenerateOptions& o = options.values();
   Progress progress;
-  if (was_finished(o, progress)) return;
+  const bool finished = was_finished(o);
+  // Without run.json the folder was about to go when the program died.
+  if (finished && !std::filesystem::exists(RunFolder::beside(o.out) / "run.json")) return tidy_up(o, /*keep=*/false, progress);
   std::optional<RunRecord> begun;
   if (const auto folder = RunFolder::beside(o.out); o.resume && !o.out.empty() && RunFolder::exists(folder)) {
     begun = RunFolder::open(folder, RunFolder::Access::read)->record();
@@ -226,6 +228,10 @@ void run_generate(OptionSet options, bool extends) {
   check_extends(o, extends);
   validate(o, model.recipe);
   check_length(options);
+  if (finished) {
+    check_same_options(*begun, model.recipe, options, RunFolder::beside(o.out).string());
+    return tidy_up(o, o.keep_run, progress);
+  }
   if (o.resume && !o.record_plan.empty())
     fail_usage("--record-plan cannot go with --resume: the decisions of the interrupted part are not known any more; leave one of them out");
 #ifndef LONGTAKE_VIDEO_IO

@@ -95,6 +95,7 @@ int run(int argc, char** argv) {
 }  // namespace longtake
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);
+  // What cannot be written is told of by name, also where a limit on file sizes is why.
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   return longtake::run(argc, argv);
 }

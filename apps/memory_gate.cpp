@@ -47,6 +47,11 @@ int settle_latents(const GenerateOptions& options, const at::Device& device, int
 
 }  // namespace
 
+FrameTarget frame_target(const GenerateOptions& options, bool grows) {
+  if (std::filesystem::path(options.out).extension() == ".safetensors") return FrameTarget::tensors;
+  return grows ? FrameTarget::growing_video : FrameTarget::video;
+}
+
 ModelTarget planned_target(const GenerateOptions& o) {
   const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
   ModelTarget target{at::kCUDA, *dtype_named(o.dtype), o.precision == "fp8", o.offload, dtype_named(o.vae_dtype)};
@@ -60,8 +65,10 @@ ModelTarget planned_target(const GenerateOptions& o) {
 
 bool is_here(const ModelTarget& target) { return target.device.is_cpu() || at::hasCUDA(); }
 
-MemoryGate::MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights)
-    : device_(target.device), model_(plan_model(model, target, fps, random_weights)) {}
+MemoryGate::MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights, FrameTarget frames_go)
+    : device_(target.device), model_(plan_model(model, target, fps, random_weights)) {
+  model_.frames_go = frames_go;
+}
 
 PlanInput MemoryGate::input(const RunRequest& request) const {
   PlanInput input = model_;
@@ -84,8 +91,11 @@ MemoryPlan MemoryGate::pass(GenerateOptions& options, RunRequest& request, bool 
   return planned;
 }
 
-MagiMemoryGate::MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights)
-    : device_(target.device), model_(plan_magi_model(model, target, planned_as(model.recipe, target, precision), random_weights)) {}
+MagiMemoryGate::MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights,
+                               FrameTarget frames_go)
+    : device_(target.device), model_(plan_magi_model(model, target, planned_as(model.recipe, target, precision), random_weights)) {
+  model_.frames_go = frames_go;
+}
 
 MagiPlanInput MagiMemoryGate::input(const MagiRequest& request, bool encodes) const {
   MagiPlanInput input = model_;
@@ -111,6 +121,7 @@ MemoryPlan MagiMemoryGate::pass(GenerateOptions& options, MagiRequest& request, 
 
 void pass_decoding(const ModelFiles& files, const ModelTarget& target, bool asked, GenerateOptions& options, RunRequest& request, std::string& note) {
   PlanInput input = plan_decoder(files, target);
+  input.frames_go = frame_target(options, /*grows=*/false);
   input.settings = request.settings;
   const auto peak = [&](int latents) {
     input.settings.decode_latents = latents;
@@ -124,6 +135,7 @@ void pass_decoding(const ModelFiles& files, const ModelTarget& target, bool aske
 
 void pass_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, MagiRequest& request, std::string& note) {
   MagiPlanInput input = plan_magi_decoder(model, target);
+  input.frames_go = frame_target(options, /*grows=*/false);
   input.request = request;
   const auto peak = [&](int latents) {
     input.request.decode_latents = latents;

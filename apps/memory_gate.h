@@ -15,9 +15,12 @@ ModelTarget planned_target(const GenerateOptions& options);
 // Whether there is free memory that such a plan can be compared with.
 bool is_here(const ModelTarget& target);
 
+// Where a verb that writes --out holds frames; `grows`: while the run goes on (VideoSink::grow_in).
+FrameTarget frame_target(const GenerateOptions& options, bool grows);
+
 class MemoryGate {
  public:
-  MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false);
+  MemoryGate(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false, FrameTarget frames_go = FrameTarget::none);
 
   // Settles how the run decodes (choose_decoding; `options` and `request` then say it), and plans it. `encodes`: the text encoder is needed.
   // `note` becomes what the user should know. Throws (no_memory) where the run does not fit; see check_memory.
@@ -35,7 +38,8 @@ class MemoryGate {
 class MagiMemoryGate {
  public:
   // `target` may be a planned one.
-  MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights = false);
+  MagiMemoryGate(const ResolvedModel& model, const ModelTarget& target, const std::string& precision, bool random_weights = false,
+                 FrameTarget frames_go = FrameTarget::none);
 
   // As above; what stays open with MAGI-1's own VAE is whether the run decodes beside denoising.
   MemoryPlan pass(GenerateOptions& options, MagiRequest& request, bool encodes, std::string& note) const;

@@ -12,9 +12,10 @@
 namespace longtake {
 namespace {
 
-std::variant<MemoryGate, MagiMemoryGate> gate_of(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& o) {
-  if (is_magi(model.recipe)) return MagiMemoryGate(model, target, o.precision);
-  return MemoryGate(model, target, o.fps);
+std::variant<MemoryGate, MagiMemoryGate> gate_of(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& o,
+                                                FrameTarget frames_go) {
+  if (is_magi(model.recipe)) return MagiMemoryGate(model, target, o.precision, /*random_weights=*/false, frames_go);
+  return MemoryGate(model, target, o.fps, /*random_weights=*/false, frames_go);
 }
 
 }  // namespace
@@ -35,7 +36,8 @@ RunInputs read_inputs(OptionSet& options, const Recipe& recipe) {
   return inputs;
 }
 
-RunMemory::RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options) : gate_(gate_of(model, target, options)) {}
+RunMemory::RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options, FrameTarget frames_go)
+    : gate_(gate_of(model, target, options, frames_go)) {}
 
 MemoryPlan RunMemory::settle(GenerateOptions& options, VideoRequest& request, bool encodes, std::string& note) const {
   if (const auto* magi = std::get_if<MagiMemoryGate>(&gate_)) return magi->pass(options, dynamic_cast<MagiRequest&>(request), encodes, note);
@@ -62,7 +64,7 @@ void settle_decoding(const ResolvedModel& model, const ModelTarget& target, bool
 // memory stands behind it; texts that are kept already are not looked for.
 std::string dry_run_report(const ResolvedModel& model, GenerateOptions o, VideoRequest& request) {
   const ModelTarget target = planned_target(o);
-  const RunMemory memory(model, target, o);
+  const RunMemory memory(model, target, o, frame_target(o, /*grows=*/true));
   std::string note;
   try {
     if (is_here(target) || o.memory_budget > 0) memory.settle(o, request, /*encodes=*/true, note);

@@ -19,8 +19,8 @@ RunInputs read_inputs(OptionSet& options, const Recipe& recipe);
 // The memory of a model's runs.
 class RunMemory {
  public:
-  // Of a model whose runs have these options' frame rate and precision.
-  RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options);
+  // Of a model whose runs have these options' frame rate and precision, and hand on their frames there.
+  RunMemory(const ResolvedModel& model, const ModelTarget& target, const GenerateOptions& options, FrameTarget frames_go);
 
   // Settles how the run decodes by the memory that there is (MemoryGate::pass). `encodes`: the text encoder will be needed.
   MemoryPlan settle(GenerateOptions& options, VideoRequest& request, bool encodes, std::string& note) const;

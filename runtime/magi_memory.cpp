@@ -132,16 +132,16 @@ void read_vae(MagiPlanInput& input, const ModelFiles& files, const ModelTarget& 
   input.vae_weights = part_sizes(files.vae, vae_dtype(input.recipe, target));
 }
 
-double encoder_bytes(const MagiPlanInput& input) {
+double frame_bytes(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
-  return video_encoder_bytes(input.on_cpu, run.height, run.width, input.request.frames());
+  return frame_target_bytes(input.frames_go, input.on_cpu, run.height, run.width, input.request.frames(), run.chunk_frames * temporal_stride);
 }
 
 MemoryPlan plan_only_decoding(const MagiPlanInput& input) {
   MemoryPlan plan;
   plan.decode.vae = resident_vae(input, /*codes=*/true);
   plan.decode.coding = decode_bytes(input);
-  plan.decode.rest = library_bytes(input.on_cpu, input.vae_value_bytes) + encoder_bytes(input);
+  plan.decode.rest = library_bytes(input.on_cpu, input.vae_value_bytes) + frame_bytes(input);
   return plan;
 }
 
@@ -232,7 +232,7 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
   plan.denoise.coding = encode_bytes(input);
   plan.decode.coding = coding;
   const bool ahead = input.request.run.decode_ahead;
-  if (ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
+  if (ahead) plan.decode.rest += second_thread_bytes(input.on_cpu);
   plan.decode.activations = 16 * static_cast<double>(input.config.latent_channels() * s.size.chunks * tokens);  // the latents
 
   const std::vector<magi::Row> rows = magi::rows(s.schedule, s.size);
@@ -240,6 +240,7 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
   };
   auto done = std::count_if(rows.begin(), rows.end(), is_shown);  // chunks to decode, before a row
+  if (done > 1) plan.decode.rest += frame_bytes(input);  // of the first of them
   // From the last row back: the first chunk that a row or a later one reads.
   int64_t first = s.size.chunks;
   for (size_t i = rows.size(); i-- > 0;) {
@@ -254,10 +255,11 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
       m.residuals = static_cast<double>(size.embedded) *
                     static_cast<double>(16 * kept * input.config.latent_channels() + input.config.dim * input.form.value_bytes);
     m.activations = magi::row_bytes(input.config, input.form, size);
-    if (ahead && done > 0) {
+    const bool waits = i > 0 && i + 1 == rows.size() && is_shown(rows[i - 1]);  // waits_for_window
+    if (const auto beside = done - waits; ahead && beside > 0) {
       m.coding = coding;
       m.rest += second_thread_bytes(input.on_cpu);
-      if (done > 1) m.rest += encoder_bytes(input);  // it has the frames of the first
+      if (beside > 1) m.rest += frame_bytes(input);
     } else {
       m.vae = resident_vae(input, /*codes=*/false);
     }

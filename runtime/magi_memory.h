@@ -27,6 +27,7 @@ struct MagiPlanInput {
   std::variant<MagiVaeConfig, VaeSizes> vae;  // MAGI-1's own, or Wan's
   bool random_weights = false;
   bool only_decodes = false;  // nothing but the VAE is loaded
+  FrameTarget frames_go = FrameTarget::none;
 
   // Of the run:
   MagiRequest request;

@@ -16,17 +16,18 @@ namespace {
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kCpuTextRest = 10e6;  // a text encoder needs little of that
 constexpr double kCpuSecondThread = 10e6;
-// Measured of libx264: what it is opened with, frames that it looks ahead, and what it holds of a pixel of these.
+// Measured of libx264: what it is opened with, what it holds of a pixel of a frame, and how many frames: those that it looks ahead, or at the end
+// of a fragment, which it is brought to, those of the fragment; besides, references and what its threads are at.
 constexpr double kEncoder = 10e6, kEncodedPixel = 5.5;
-constexpr int64_t kEncodedFrames = 50;
+constexpr int64_t kFramesAhead = 42, kShortestFragment = 12, kFramesBesides = 8;
 
 double rest(const PlanInput& input) { return library_bytes(input.on_cpu, std::min(input.form.value_bytes, input.vae_value_bytes)); }
 
 double vae_weights(const PlanInput& input) { return loaded_bytes(input.vae_weights, static_cast<double>(input.vae_value_bytes), input.on_cpu); }
 
-double encoder_bytes(const PlanInput& input) {
+double frame_bytes(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
-  return video_encoder_bytes(input.on_cpu, s.height, s.width, s.plan.request.frames);
+  return frame_target_bytes(input.frames_go, input.on_cpu, s.height, s.width, s.plan.request.frames, s.decode_latents * input.vae.temporal_factor());
 }
 
 // Of the transformer on its device.
@@ -55,14 +56,6 @@ StageMemory plan_load(const PlanInput& input) {
   return m;
 }
 
-StageMemory plan_only_decoding(const PlanInput& input, double coding) {
-  StageMemory m;
-  m.vae = vae_weights(input);
-  m.coding = coding;
-  m.rest = rest(input) + encoder_bytes(input);
-  return m;
-}
-
 // Encoding what a window takes over: the overlap's frames at once, or those that were given.
 double encode_bytes(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
@@ -74,14 +67,28 @@ double encode_bytes(const PlanInput& input) {
   return static_cast<double>(vae_encode_peak_bytes(input.vae, s.height, s.width, latents, input.vae_value_bytes));
 }
 
-double decode_bytes(const PlanInput& input) {
+// One push of the VAE, and what is held then where the frames before it went.
+struct Push {
+  double coding = 0, frames = 0;
+};
+
+// The widest one.
+Push widest_push(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   int64_t latents = s.plan.latent_frames;  // of one clip
   if (s.history == History::reencode) {
     latents = 0;
     for (const WindowSpan& window : s.plan.windows) latents = std::max<int64_t>(latents, window.latent_frames);
   }
-  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, s.decode_latents, input.vae_value_bytes));
+  const auto bytes = [&](int64_t pushed, bool first) {
+    return static_cast<double>(vae_decode_push_bytes(input.vae, s.height, s.width, pushed, first, input.vae_value_bytes));
+  };
+  const int64_t first = std::min<int64_t>(latents, s.decode_latents), next = std::min<int64_t>(latents - first, s.decode_latents);
+  const double frames = frame_bytes(input);
+  const Push a{bytes(first, true), s.plan.windows.size() > 1 ? frames : 0};
+  if (next == 0) return a;
+  const Push b{bytes(next, false), frames};
+  return a.coding + a.frames > b.coding + b.frames ? a : b;
 }
 
 }  // namespace
@@ -100,9 +107,12 @@ double library_bytes(bool on_cpu, int64_t value_bytes) {
 
 double second_thread_bytes(bool on_cpu) { return on_cpu ? kCpuSecondThread : 0; }
 
-double video_encoder_bytes(bool on_cpu, int64_t height, int64_t width, int64_t frames) {
-  if (!on_cpu) return 0;
-  return kEncoder + kEncodedPixel * static_cast<double>(height * width * std::min(frames, kEncodedFrames));
+double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int64_t frames, int64_t pushed) {
+  if (!on_cpu || target == FrameTarget::none) return 0;
+  const auto pixels = static_cast<double>(height * width);
+  if (target == FrameTarget::tensors) return 3 * pixels * static_cast<double>(frames);
+  const int64_t waiting = target == FrameTarget::video ? kFramesAhead : std::max(pushed, kShortestFragment);
+  return kEncoder + kEncodedPixel * pixels * static_cast<double>(std::min(frames, waiting + kFramesBesides));
 }
 
 StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu) {
@@ -147,9 +157,12 @@ double MemoryPlan::peak() const { return stage(widest()).total(); }
 MemoryPlan plan_memory(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   const int64_t branches = s.denoise.branches();
+  const Push push = widest_push(input);
   MemoryPlan plan;
   if (input.only_decodes) {
-    plan.decode = plan_only_decoding(input, decode_bytes(input));
+    plan.decode.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
+    plan.decode.coding = push.coding;
+    plan.decode.rest = rest(input) + push.frames;
     return plan;
   }
   if (input.encodes) plan.text = plan_text(input.text_encoder, input.text, input.text_length, input.form.value_bytes, input.on_cpu);
@@ -162,12 +175,12 @@ MemoryPlan plan_memory(const PlanInput& input) {
   all.vae = vae_weights(input);
   all.rest = rest(input);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
-  const double coding = decode_bytes(input);
 
   plan.denoise = plan.decode = all;
   plan.decode.kv = texts;
-  plan.decode.coding = std::max(coding, encode_bytes(input));
-  if (s.decode_ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
+  plan.decode.coding = std::max(push.coding, encode_bytes(input));
+  plan.decode.rest += push.frames;
+  if (s.decode_ahead) plan.decode.rest += second_thread_bytes(input.on_cpu);
   const auto history = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, input.vae_value_bytes));
   for (const WindowSpan& window : s.plan.windows) {
     const bool goes_on = window.index > 0 && s.history == History::carry;  // with the frames of the windows before
@@ -187,9 +200,9 @@ MemoryPlan plan_memory(const PlanInput& input) {
       m.kv = texts + skyreels::kv_bytes(input.config, input.form, row.kv, branches);
       m.residuals = residuals;
       m.activations = skyreels::row_bytes(input.config, input.form, size);
-      m.coding = row.decodes_beside ? coding : goes_on ? history : 0;
+      m.coding = row.decodes_beside ? push.coding : goes_on ? history : 0;
       if (row.decodes_beside) m.rest += second_thread_bytes(input.on_cpu);
-      if (row.encodes_beside) m.rest += encoder_bytes(input);
+      if (row.encodes_beside) m.rest += frame_bytes(input);
       if (m.total() > plan.denoise.total()) plan.denoise = m;
     }
   }

@@ -126,7 +126,7 @@ std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& w
     for (int c = 0; c < schedule.chunks(); ++c) {
       const ChunkStep step = schedule.row(r)[c];
       const bool prefix = c < schedule.ready_chunks();
-      if (!prefix && schedule.last_row(c) < r) finished += g.chunks[c].frames;
+      if (!prefix && schedule.last_row(c) < r && !waits_for_window(schedule.last_row(c), schedule.rows())) finished += g.chunks[c].frames;
       if (!full && !step.update && !(prefix && r == 0)) continue;
       const int64_t tokens = g.chunk_tokens(c), keys = full ? g.tokens() : g.start(c) + tokens;
       row.active += tokens;
@@ -134,7 +134,7 @@ std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& w
       row.flops += s.denoise.branches() * skyreels::transformer_flops(input.config, tokens, keys, input.text_length, false);
     }
     row.decodes_beside = s.decode_ahead && (carries || finished >= s.decode_latents);
-    row.encodes_beside = s.decode_ahead && (window.index > 0 || finished >= 2 * s.decode_latents);
+    row.encodes_beside = window.index > 0 || (s.decode_ahead && finished >= 2 * s.decode_latents);
     row.kv = kv;
   }
   return rows;

@@ -32,6 +32,14 @@ struct PartSizes {
 PartSizes part_sizes(const std::filesystem::path& path, at::ScalarType computed_in);
 PartSizes part_of_recipe(double parameters);
 
+// Where a run's frames go, as far as the process holds something of them there.
+enum class FrameTarget {
+  none,
+  video,          // an encoder that looks ahead
+  growing_video,  // one that is brought to its end with each fragment
+  tensors         // all of them are kept until the end
+};
+
 struct PlanInput {
   // Of the model and where it runs:
   skyreels::TransformerConfig config;
@@ -47,6 +55,7 @@ struct PlanInput {
   bool offload = false;   // blocks stay in host memory and come to the device one by one
   std::optional<StepModel> steps;  // where there are files
   bool only_decodes = false;  // nothing but the VAE is loaded
+  FrameTarget frames_go = FrameTarget::none;
 
   // Of the run:
   GenerateSettings settings;
@@ -72,7 +81,7 @@ struct PlannedRow {
   int64_t computed = 0;  // tokens that may go through the transformer in each branch: what the policy leaves open counts in full
   int64_t kv = 0;        // tokens whose keys and values are held
   bool decodes_beside = false;  // enough latents are done for the VAE to decode some beside it
-  bool encodes_beside = false;  // and for frames of others to be encoded
+  bool encodes_beside = false;  // frames that were decoded before are held where they go
   double flops = 0;      // everything computed, all branches
 };
 std::vector<PlannedRow> planned_rows(const PlanInput& input, const WindowSpan& window);

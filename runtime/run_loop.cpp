@@ -157,6 +157,7 @@ class WindowRun {
     const auto now = Clock::now();
     stats_.denoise_seconds += seconds_between(row_began_, now);
     row_began_ = now;
+    decodes_soon_ = settings_.decode_ahead && !waits_for_window(end.row, end.rows);
     for (const int c : end.finished) finish_chunk(w, c, end.latents);
     const bool last = end.row + 1 == end.rows;
     const bool stop = !last && hooks_.should_stop && hooks_.should_stop();
@@ -205,7 +206,7 @@ class WindowRun {
 
   // Off the path of denoising, or when the window is done.
   void decode_soon(std::function<void()> task) {
-    if (settings_.decode_ahead)
+    if (decodes_soon_)
       post(std::move(task));
     else
       waiting_.push_back(std::move(task));
@@ -233,7 +234,8 @@ class WindowRun {
   }
 
   void decode_rest() {
-    for (const auto& task : std::exchange(waiting_, {})) task();
+    for (auto& task : std::exchange(waiting_, {})) post(std::move(task));
+    decodes_soon_ = settings_.decode_ahead;
     post([this] { decoder_.end_window(); });
   }
 
@@ -264,7 +266,8 @@ class WindowRun {
   RunFolder* folder_;
   RunStats stats_;
   at::Tensor previous_;                         // latents of the window before
-  std::vector<std::function<void()>> waiting_;  // of this window, not decoded yet; empty with decode_ahead
+  std::vector<std::function<void()>> waiting_;  // of this window, not decoded yet
+  bool decodes_soon_ = settings_.decode_ahead;
   int finished_ = 0;                            // chunks of the run
   bool told_size_ = false;
   Clock::time_point row_began_, state_written_ = Clock::now();

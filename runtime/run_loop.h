@@ -59,6 +59,10 @@ struct RunSettings {
   double checkpoint_share = 0.005;
 };
 
+// Whether chunks that are finished with this row of a window are decoded behind the window's last one all the same: where one row is left,
+// beginning beside it would win at most that row's time, and hold the window's keys and values beside what the VAE works with.
+inline bool waits_for_window(int row, int rows) { return row + 2 >= rows; }
+
 // Runs all windows of the layout.
 //
 // With a run folder, what is done is kept there, and what is there already is not done again: its frames and latents go through

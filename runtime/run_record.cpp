@@ -76,6 +76,30 @@ bool may_differ(const OptionInfo& info, const Recipe& recipe, const GenerateOpti
   return info.free_on_resume;
 }
 
+// `now`: all options as text.
+void compare_options(const RunRecord& begun, const std::map<std::string, std::string>& now, const Recipe& recipe, const OptionSet& options,
+                     const std::string& origin) {
+  constexpr const char* advice = "take it back to go on, or begin again with --overwrite-run";
+  const GenerateOptions then = parsed(begun, origin);
+  for (const OptionInfo& info : option_schema()) {
+    if (is_length(info.key) || may_differ(info, recipe, then)) continue;
+    const std::string &before = begun.options.at(info.key), &after = now.at(info.key);
+    if (before == after) continue;
+    fail_usage("{}: {} is '{}', but the run in {} was begun with '{}'; {}", options.source(info.key).where, info.key,
+               printable(after), origin, printable(before), advice);
+  }
+  const int frames_before = video_frames(recipe, then), frames_after = video_frames(recipe, options.values());
+  if (frames_before != frames_after)
+    fail_usage("the video would have {} frames, but the run in {} was begun with {}; {}", frames_after, origin, frames_before,
+               advice);
+}
+
+std::map<std::string, std::string> texts_of(const GenerateOptions& options) {
+  std::map<std::string, std::string> texts;
+  for (const OptionInfo& info : option_schema()) texts[info.key] = option_text(options, info);
+  return texts;
+}
+
 [[noreturn]] void refuse_input(const OptionInfo& info, const std::string& path, const std::string& origin, const std::string& then,
                                const std::string& now) {
   fail_file("the file of {} ({}) is another one than the run in {} was begun with (then {}, now {}); put it back, or begin again with "
@@ -152,7 +176,7 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
   found.threads = threads;
   RunRecord record;
   record.version = version;
-  for (const OptionInfo& info : option_schema()) record.options[info.key] = option_text(found, info);
+  record.options = texts_of(found);
   fingerprint_part(record.model, "transformer", files.transformer);
   fingerprint_part(record.model, "vae", files.vae);
   fingerprint_part(record.model, "text_encoder", files.text_encoder);
@@ -175,20 +199,15 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
   }
 }
 
+void check_same_options(const RunRecord& begun, const Recipe& recipe, const OptionSet& options, const std::string& origin) {
+  auto now = texts_of(options.values());
+  if (options.values().device == "auto") now["run.device"] = begun.options.at("run.device");
+  if (options.values().threads == 0) now["run.threads"] = begun.options.at("run.threads");
+  compare_options(begun, now, recipe, options, origin);
+}
+
 void check_same_run(const RunRecord& begun, const RunRecord& now, const Recipe& recipe, const OptionSet& options, const std::string& origin) {
-  constexpr const char* advice = "take it back to go on, or begin again with --overwrite-run";
-  const GenerateOptions then = parsed(begun, origin);
-  for (const OptionInfo& info : option_schema()) {
-    if (is_length(info.key) || may_differ(info, recipe, then)) continue;
-    const std::string &before = begun.options.at(info.key), &after = now.options.at(info.key);
-    if (before == after) continue;
-    fail_usage("{}: {} is '{}', but the run in {} was begun with '{}'; {}", options.source(info.key).where, info.key,
-               printable(after), origin, printable(before), advice);
-  }
-  const int frames_before = video_frames(recipe, then), frames_after = video_frames(recipe, options.values());
-  if (frames_before != frames_after)
-    fail_usage("the video would have {} frames, but the run in {} was begun with {}; {}", frames_after, origin, frames_before,
-               advice);
+  compare_options(begun, now.options, recipe, options, origin);
   if (begun.version != now.version)
     fail_file("the run in {} was begun by longtake {}, this is {}, which may compute other values; go on with that version, keep what "
               "is there with longtake decode, or begin again with --overwrite-run",

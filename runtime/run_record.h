@@ -33,8 +33,12 @@ RunRecord make_run_record(const GenerateOptions& options, const ModelFiles& file
 // Sets what the run was begun with, on the level of a recipe, so that flags, --set and --config still have their say.
 void apply_record(OptionSet& options, const RunRecord& record, const std::string& origin);
 
-// `recipe` is that of the model. Throws (usage) naming the first option that would change the result and differs, with its value then and now; other
-// differences that change the result (program version, model files, input files) are errors too.
+// `recipe` is that of the model. Throws (usage) naming the first option that would change the result and differs, with its value then and now.
+// Device and threads that are left open count as those of the run.
+void check_same_options(const RunRecord& begun, const Recipe& recipe, const OptionSet& options, const std::string& origin);
+
+// The same, with device and threads as `now` has them found; other differences that change the result (program version, model files, input files)
+// are errors too.
 void check_same_run(const RunRecord& begun, const RunRecord& now, const Recipe& recipe, const OptionSet& options, const std::string& origin);
 
 // Throws (bad_file) where the file that the run was given for this option has another content now.

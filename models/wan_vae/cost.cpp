@@ -152,11 +152,13 @@ double vae_encode_flops(const VaeSizes& sizes, int64_t height, int64_t width, in
   return walk_encoder(sizes, height, width, frames, true, 4).flops();
 }
 
+int64_t vae_decode_push_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents, bool first, int64_t value_bytes) {
+  return walk_decoder(sizes, height, width, latents, first, value_bytes).peak_bytes();
+}
+
 int64_t vae_decode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents, int64_t at_once,
                               int64_t value_bytes) {
-  const auto peak = [&](int64_t pushed, bool first) {
-    return walk_decoder(sizes, height, width, pushed, first, value_bytes).peak_bytes();
-  };
+  const auto peak = [&](int64_t pushed, bool first) { return vae_decode_push_bytes(sizes, height, width, pushed, first, value_bytes); };
   const int64_t first = std::min(latents, at_once), next = std::min(latents - first, at_once);
   return next == 0 ? peak(first, true) : std::max(peak(first, true), peak(next, false));
 }

@@ -18,6 +18,8 @@ double vae_encode_flops(const VaeSizes& sizes, int64_t height, int64_t width, in
 // library's own convolution workspace come on top.
 int64_t vae_decode_peak_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents, int64_t at_once,
                               int64_t value_bytes);
+// The same of one push of `latents` alone: the clip's first, or a later one.
+int64_t vae_decode_push_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t latents, bool first, int64_t value_bytes);
 // The history alone: what a stream holds between pushes.
 int64_t vae_decode_history_bytes(const VaeSizes& sizes, int64_t height, int64_t width, int64_t value_bytes);
 // Likewise of encoding, four times `latents` frames at once.

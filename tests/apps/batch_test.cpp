@@ -155,6 +155,24 @@ TEST_CASE("one failure does not stop the others, is listed, and is tried again")
   CHECK(run_longtake({"batch", "status", out}).status == 0);
 }
 
+TEST_CASE("a picture of one job that cannot be read does not stop the others") {
+  const TemporaryFolder root;
+  const fs::path list = root / "jobs.yaml", out = root / "out", gone = root / "gone.png", broken = root / "broken.png";
+  write_bytes(broken, "no picture");
+  write_bytes(list, fmt::format("- {{name: gone, prompt: a, conditioning: {{image: {}}}}}\n- {{name: broken, prompt: b, conditioning: {{image: {}}}}}\n"
+                                "- {{name: whole, prompt: c}}\n", gone.string(), broken.string()));
+  for (int again = 0; again < 2; ++again) {
+    const ProgramResult run = run_longtake(quick_batch(list, out));
+    INFO(run.err);
+    CHECK(run.status == 6);
+    CHECK_THAT(run.err, ContainsSubstring("2 of ") && ContainsSubstring("failed: gone, broken"));
+    CHECK(videos_in(out) == std::set<std::string>{"whole.mp4"});
+  }
+  const json failure = json::parse(read_bytes(out / "meta/failed/broken.json"));
+  CHECK(failure["exit_code"] == 3);
+  CHECK_THAT(failure["error"].get<std::string>(), ContainsSubstring("broken.png"));
+}
+
 TEST_CASE("a batch that is killed leaves nothing half made, and goes on") {
   const TemporaryFolder root;
   const fs::path list = root / "p.txt", out = root / "out";

@@ -35,7 +35,6 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const 
     };
     redirect(files_->out, STDOUT_FILENO), redirect(files_->err, STDERR_FILENO);
     if (limits.file_bytes) {
-      signal(SIGXFSZ, SIG_IGN);
       const rlimit limit{*limits.file_bytes, *limits.file_bytes};
       if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(127);
     }

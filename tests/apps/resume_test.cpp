@@ -175,6 +175,14 @@ TEST_CASE("a run folder is never overlooked, mixed up or thrown away by chance")
   check_run(quick_generate(out, {"--resume", "--overwrite-run"}), 2, "exclude each other");
   check_run({"generate", "--resume", "-o", out}, 0, "is finished");  // it was to be kept, and is
   REQUIRE(fs::exists(run / "run.json"));
+  // What was asked for is not passed over because there is something finished, and what is gone is made again.
+  check_run(quick_generate(out, {"--resume", "--steps", "5"}), 2, "sampling.steps is '5', but the run");
+  check_run(quick_generate(out, {"--resume", "--frames", "25"}), 2, "25 frames");
+  const fs::path before = folder / "before.safetensors";
+  fs::rename(out, before);
+  check_run({"generate", "--resume", "-o", out}, 0, "writing the file");
+  check_same_tensors(out, before);
+  fs::remove(before);
   fs::remove(run / "finished");
   check_run(quick_generate(out, {"--resume", "--steps", "5"}), 2, "sampling.steps is '5', but the run");
   check_run({"generate", "--resume", "-o", out, "--set", "sampling.shift=2"}, 2, "--set: sampling.shift is '2'");
@@ -190,7 +198,9 @@ TEST_CASE("a run folder is never overlooked, mixed up or thrown away by chance")
   fs::remove(run / "finished");
   const std::string latents = read_bytes(run / "chunk_000_001.safetensors");
   write_bytes(run / "chunk_000_001.safetensors", latents.substr(0, 50));
-  check_run({"generate", "--resume", "-o", out}, 3, "chunk_000_001.safetensors is damaged");
+  const ProgramResult damaged = run_longtake({"generate", "--resume", "-o", out});
+  CHECK(damaged.status == 3);
+  CHECK_THAT(damaged.err, ContainsSubstring("chunk_000_001.safetensors is damaged") && !ContainsSubstring("go on with") && !ContainsSubstring("loading"));
   check_run({"decode", run, "-o", folder / "d.mp4"}, 3, "chunk_000_001.safetensors is damaged");
   check_run(quick_generate(out, {"--overwrite-run"}), 0, "writing the file");
   CHECK_FALSE(fs::exists(run));
