@@ -160,7 +160,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const Push push = widest_push(input);
   MemoryPlan plan;
   if (input.only_decodes) {
-    plan.decode.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
+    plan.decode.vae = vae_weights(input);
     plan.decode.coding = push.coding;
     plan.decode.rest = rest(input) + push.frames;
     return plan;
