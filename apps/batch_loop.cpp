@@ -37,7 +37,7 @@ struct Group {
   std::vector<const BatchJob*> jobs;
 };
 
-std::string group_key(const GenerateOptions& o) { return o.model + '\n' + o.device + '\n' + o.dtype + '\n' + o.precision; }
+std::string group_key(const GenerateOptions& o) { return o.model + '\n' + o.device + '\n' + o.dtype + '\n' + o.precision + '\n' + o.vae_dtype; }
 
 class Batch {
  public:

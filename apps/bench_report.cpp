@@ -75,7 +75,7 @@ std::string to_text(const BenchResult& r) {
       fmt::format("\ndenoise: {:.3f} s in {} of {} rows{}, {} ({:.2f} TFLOP/s), {:.1f} % of the tokens recomputed\n",
                   seconds, r.rows.size(), r.rows_planned, r.stopped() ? " (stopped there: --rows)" : "",
                   format_flops(work.flops), seconds > 0 ? work.flops / seconds * 1e-12 : 0, 100 * share_computed(work));
-  out += r.decode_seconds ? fmt::format("decode: {:.3f} s\n", *r.decode_seconds)
+  out += r.decode_seconds ? fmt::format("decode: {:.3f} s, VAE in {}\n", *r.decode_seconds, r.vae_dtype)
                           : "decode: not measured, because the run was stopped\n";
   out += fmt::format("set-up: {:.3f} s, a first row that does not count {:.3f} s\n", r.setup_seconds, r.warmup_seconds);
   out += fmt::format("K/V: {} at most; transformer weights: {}\n", format_bytes(static_cast<double>(r.stats.kv_bytes)),
@@ -116,6 +116,7 @@ nlohmann::ordered_json to_json(const BenchResult& r) {
           {"device", r.device},
           {"dtype", r.dtype},
           {"precision", r.precision},
+          {"vae_dtype", r.vae_dtype},
           {"policy", r.policy},
           {"frames", r.frames},
           {"height", r.height},

@@ -27,6 +27,7 @@ struct BenchRow {
 struct BenchResult {
   std::string version, model, weights, device, dtype, policy;
   std::string precision;  // of the transformer's large products: the dtype, or fp8
+  std::string vae_dtype;
   int frames = 0, height = 0, width = 0, steps = 0, branches = 0;
   int ar_step = 0;    // of SkyReels-V2
   int in_flight = 0;  // chunks of a full row of MAGI-1, 0 in SkyReels-V2

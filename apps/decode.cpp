@@ -22,7 +22,7 @@ namespace longtake {
 namespace {
 
 // The options of the run that concern decoding, as flags of this verb: their text, key and help come from the schema.
-constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents",
+constexpr const char* kKeys[] = {"out", "video.crf", "video.preset", "conditioning.only_new", "run.decode_latents", "run.vae_dtype",
                                  "run.device", "run.memory_budget", "run.threads"};
 
 void run_decode(const std::string& run, const std::vector<OptionAssignment>& flags) {
@@ -44,7 +44,7 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   const c10::InferenceMode inference;
   check_same_vae(folder->record(), model.require_files(), run);
   // Without the transformer, whose precision may need another device.
-  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16};
+  const ModelTarget target{.device = open_device(o.device), .dtype = *dtype_named(o.dtype), .vae_dtype = dtype_named(o.vae_dtype)};
   std::string note;
   settle_decoding(model, target, given("run.decode_latents") && o.decode_latents > 0, o, *request, note);
   Progress progress;

@@ -49,7 +49,7 @@ int settle_latents(const GenerateOptions& options, const at::Device& device, int
 
 ModelTarget planned_target(const GenerateOptions& o) {
   const bool gpu = o.device.starts_with("cuda") || o.precision == "fp8" || o.offload;
-  ModelTarget target{at::kCUDA, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload};
+  ModelTarget target{at::kCUDA, *dtype_named(o.dtype), o.precision == "fp8", o.offload, dtype_named(o.vae_dtype)};
   try {
     target.device = open_device(gpu && o.device == "auto" ? "cuda" : o.device);
   } catch (const Error&) {
@@ -109,17 +109,17 @@ MemoryPlan MagiMemoryGate::pass(GenerateOptions& options, MagiRequest& request, 
   return planned;
 }
 
-void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note) {
-  PlanInput input = plan_decoder(files, device);
+void pass_decoding(const ModelFiles& files, const ModelTarget& target, bool asked, GenerateOptions& options, RunRequest& request, std::string& note) {
+  PlanInput input = plan_decoder(files, target);
   input.settings = request.settings;
   const auto peak = [&](int latents) {
     input.settings.decode_latents = latents;
     return plan_memory(input).peak();
   };
   GenerateSettings& s = request.settings;
-  options.decode_latents = s.decode_latents = settle_latents(options, device, s.decode_latents, asked, peak, note);
+  options.decode_latents = s.decode_latents = settle_latents(options, target.device, s.decode_latents, asked, peak, note);
   // Who decodes fewer latents at once has large frames, and little memory.
-  keep_little(device, peak(std::max(s.decode_latents, kUsualDecodeLatents)));
+  keep_little(target.device, peak(std::max(s.decode_latents, kUsualDecodeLatents)));
 }
 
 void pass_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, MagiRequest& request, std::string& note) {

@@ -50,7 +50,7 @@ class MagiMemoryGate {
 };
 
 // For decoding alone: as many latents at once as the request says, or unless the user `asked` for them as many fewer as fit.
-void pass_decoding(const ModelFiles& files, const at::Device& device, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
+void pass_decoding(const ModelFiles& files, const ModelTarget& target, bool asked, GenerateOptions& options, RunRequest& request, std::string& note);
 // For MAGI-1; with its own VAE there is nothing to settle.
 void pass_decoding(const ResolvedModel& model, const ModelTarget& target, bool asked, GenerateOptions& options, MagiRequest& request, std::string& note);
 

@@ -55,7 +55,7 @@ void settle_decoding(const ResolvedModel& model, const ModelTarget& target, bool
   if (auto* magi = dynamic_cast<MagiRequest*>(&request))
     pass_decoding(model, target, asked, options, *magi, note);
   else
-    pass_decoding(model.require_files(), target.device, asked, options, dynamic_cast<RunRequest&>(request), note);
+    pass_decoding(model.require_files(), target, asked, options, dynamic_cast<RunRequest&>(request), note);
 }
 
 // The plan needs no weights: sizes come from the files' headers where there are files, else from the recipe. What the run would be told about

@@ -266,7 +266,7 @@ void add_run(CLI::App& vbench) {
   verb->add_option("--limit", a->limit, "Make at most so many videos now")->type_name("COUNT")->check(CLI::Range(1, 1000000));
   std::vector<std::string> without;
   for (const OptionInfo& info : option_schema())
-    if (info.section() != "run" || info.key == "run.dtype") without.push_back(info.key);
+    if (info.section() != "run" || info.key == "run.dtype" || info.key == "run.vae_dtype") without.push_back(info.key);
   const auto given = add_option_flags(*verb, and_run_folder(without));
   verb->callback([a, given] {
     if (!given->config.empty() || !given->set.empty()) fail_usage("the plan says how videos are made; change it with longtake vbench plan --replace");

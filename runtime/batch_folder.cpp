@@ -90,6 +90,7 @@ ordered_json video_settings(const OptionSet& options, const Recipe& recipe) {
   settings.erase("out");
   settings["run"] = ordered_json::object({{"dtype", options.values().dtype}});
   if (options.values().precision != "auto") settings["run"]["precision"] = options.values().precision;
+  if (options.values().vae_dtype != "auto") settings["run"]["vae_dtype"] = options.values().vae_dtype;
   return settings;
 }
 

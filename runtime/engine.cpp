@@ -142,8 +142,7 @@ void Engine::load() {
 
 void Engine::load_vae() {
   if (!vae_)
-    vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_.device, *random_seed_)
-                              : longtake::load_vae(model_.require_files(), target_.device));
+    vae_.emplace(random_seed_ ? random_vae(model_.recipe, target_, *random_seed_) : longtake::load_vae(model_.require_files(), target_));
 }
 
 void Engine::load_transformer() {

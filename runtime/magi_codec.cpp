@@ -55,12 +55,12 @@ class WanCodec final : public MagiCodec {
 
 std::unique_ptr<MagiCodec> load_magi_codec(const ResolvedModel& model, const ModelTarget& target) {
   const ModelFiles& files = model.require_files();
-  if (has_wan_vae(model.recipe)) return std::make_unique<WanCodec>(load_vae(files, target.device));
+  if (has_wan_vae(model.recipe)) return std::make_unique<WanCodec>(load_vae(files, target));
   return std::make_unique<TiledCodec>(load_magi_vae(files, target));
 }
 
 std::unique_ptr<MagiCodec> random_magi_codec(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
-  if (has_wan_vae(recipe)) return std::make_unique<WanCodec>(random_vae(recipe, target.device, seed));
+  if (has_wan_vae(recipe)) return std::make_unique<WanCodec>(random_vae(recipe, target, seed));
   return std::make_unique<TiledCodec>(random_magi_vae(recipe, target, seed));
 }
 

@@ -22,9 +22,6 @@ constexpr int64_t kNullRows = 50;       // of the text that stands for none
 
 bool is_wan(const MagiPlanInput& input) { return std::holds_alternative<VaeSizes>(input.vae); }
 
-// Of the VAE: Wan's is always float32.
-int64_t vae_value_bytes(const MagiPlanInput& input) { return is_wan(input) ? 4 : input.form.value_bytes; }
-
 double vae_parameters(const std::variant<MagiVaeConfig, VaeSizes>& vae, const Architecture& a) {
   const auto* config = std::get_if<MagiVaeConfig>(&vae);
   if (config == nullptr || a.vae_parameters > 0) return static_cast<double>(a.vae_parameters);
@@ -41,10 +38,10 @@ double decode_bytes(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
   const int64_t latents = input.request.decode_latents;
   if (const auto* sizes = std::get_if<VaeSizes>(&input.vae))
-    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, input.request.settings().size.frames(), latents, 4));
+    return static_cast<double>(vae_decode_peak_bytes(*sizes, run.height, run.width, input.request.settings().size.frames(), latents, input.vae_value_bytes));
   const auto& config = std::get<MagiVaeConfig>(input.vae);
   return static_cast<double>(magi_vae_decode_peak_bytes(config, MagiTiling::of(config), run.height, run.width, latents * config.patch_length,
-                                                        input.form.value_bytes));
+                                                        input.vae_value_bytes));
 }
 
 // Encoding the given frames, which come before the first row.
@@ -53,17 +50,17 @@ double encode_bytes(const MagiPlanInput& input) {
   const int64_t latents = input.request.prefix_frames();
   if (latents == 0) return 0;
   if (const auto* sizes = std::get_if<VaeSizes>(&input.vae))
-    return static_cast<double>(vae_encode_peak_bytes(*sizes, run.height, run.width, latents, 4));
+    return static_cast<double>(vae_encode_peak_bytes(*sizes, run.height, run.width, latents, input.vae_value_bytes));
   const auto& config = std::get<MagiVaeConfig>(input.vae);
   return static_cast<double>(magi_vae_encode_peak_bytes(config, MagiTiling::of(config), run.height, run.width, latents * config.patch_length,
-                                                        input.form.value_bytes));
+                                                        input.vae_value_bytes));
 }
 
 // Of the VAE. On the CPU views of its file count as far as they have been read: not before the first frames are coded, and of MAGI-1's, whose
 // encoder and decoder are alike, only half where nothing is encoded.
 double resident_vae(const MagiPlanInput& input, bool codes) {
   const PartSizes& part = input.vae_weights;
-  const double all = loaded_bytes(part, static_cast<double>(vae_value_bytes(input)), input.on_cpu);
+  const double all = loaded_bytes(part, static_cast<double>(input.vae_value_bytes), input.on_cpu);
   if (!input.on_cpu || part.converted == part.parameters || input.request.given.defined()) return all;
   const double unread = !codes ? 1 : is_wan(input) ? 0 : 0.5;
   return all - unread * part.stored_bytes;
@@ -119,13 +116,17 @@ magi::RowSize row_size(const magi::Row& row, const magi::VideoSettings& s, int64
   return size;
 }
 
+at::ScalarType vae_dtype(const Recipe& recipe, const ModelTarget& target) {
+  return has_wan_vae(recipe) ? target.wan_vae_dtype() : target.magi_vae_dtype();
+}
+
 // What the VAE's files say of it.
-void read_vae(MagiPlanInput& input, const ModelFiles& files, at::ScalarType dtype) {
+void read_vae(MagiPlanInput& input, const ModelFiles& files, const ModelTarget& target) {
   if (has_wan_vae(input.recipe))
     input.vae = vae_sizes(files);
   else
     input.vae = read_magi_vae_config(files.vae);
-  input.vae_weights = part_sizes(files.vae, is_wan(input) ? at::kFloat : dtype);
+  input.vae_weights = part_sizes(files.vae, vae_dtype(input.recipe, target));
 }
 
 double encoder_bytes(const MagiPlanInput& input) {
@@ -137,7 +138,7 @@ MemoryPlan plan_only_decoding(const MagiPlanInput& input) {
   MemoryPlan plan;
   plan.decode.vae = resident_vae(input, /*codes=*/true);
   plan.decode.coding = decode_bytes(input);
-  plan.decode.rest = library_bytes(input.on_cpu, vae_value_bytes(input)) + encoder_bytes(input);
+  plan.decode.rest = library_bytes(input.on_cpu, input.vae_value_bytes) + encoder_bytes(input);
   return plan;
 }
 
@@ -152,6 +153,7 @@ MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& tar
   input.on_cpu = target.device.is_cpu();
   input.offload = target.offload;
   input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)), .fp8 = quantised_as == magi::QuantisedAs::fp8};
+  input.vae_value_bytes = static_cast<int64_t>(c10::elementSize(vae_dtype(recipe, target)));
   input.random_weights = random_weights;
   if (random_weights || !model.files) {
     if (has_wan_vae(recipe))
@@ -166,7 +168,7 @@ MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& tar
     return input;
   }
   const ModelFiles& files = *model.files;
-  read_vae(input, files, target.dtype);
+  read_vae(input, files, target);
   input.transformer = part_sizes(files.transformer, target.dtype);
   input.text_encoder = part_sizes(files.text_encoder, at::kFloat);
   Checkpoint text = Checkpoint::open(files.text_encoder);
@@ -180,9 +182,9 @@ MagiPlanInput plan_magi_decoder(const ResolvedModel& model, const ModelTarget& t
   MagiPlanInput input;
   input.recipe = model.recipe;
   input.on_cpu = target.device.is_cpu();
-  input.form.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype));
+  input.vae_value_bytes = static_cast<int64_t>(c10::elementSize(vae_dtype(model.recipe, target)));
   input.only_decodes = true;
-  read_vae(input, model.require_files(), target.dtype);
+  read_vae(input, model.require_files(), target);
   return input;
 }
 
@@ -210,11 +212,11 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
   StageMemory all;
   all.weights = resident_weights(input);
   all.vae = resident_vae(input, /*codes=*/true);
-  all.rest = library_bytes(input.on_cpu, input.form.value_bytes);
+  all.rest = library_bytes(input.on_cpu, std::min(input.form.value_bytes, input.vae_value_bytes));
   plan.load = all;
   if (input.on_cpu) {
     plan.load.weights = bytes_while_loading(input.transformer, static_cast<double>(input.form.value_bytes));
-    plan.load.vae = input.vae_weights.converted * static_cast<double>(vae_value_bytes(input));  // its file is let go before
+    plan.load.vae = input.vae_weights.converted * static_cast<double>(input.vae_value_bytes);  // its file is let go before
     plan.load.rest = 0;
   }
   all.kv = text_bytes(input, s.size);

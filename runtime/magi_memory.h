@@ -19,6 +19,7 @@ struct MagiPlanInput {
   Recipe recipe;
   magi::ModelConfig config;
   magi::ComputeForm form;
+  int64_t vae_value_bytes = 4;
   bool on_cpu = true;
   bool offload = false;
   PartSizes transformer, text_encoder, vae_weights;

@@ -44,7 +44,7 @@ magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelT
 }
 
 MagiVae load_magi_vae(const ModelFiles& files, const ModelTarget& target) {
-  CheckpointSource source(Checkpoint::open(files.vae), {}, target.device, target.dtype);
+  CheckpointSource source(Checkpoint::open(files.vae), {}, target.device, target.magi_vae_dtype());
   return {source, read_magi_vae_config(files.vae)};
 }
 

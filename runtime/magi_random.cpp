@@ -55,7 +55,7 @@ magi::Transformer random_magi_transformer(const Recipe& recipe, const ModelTarge
 }
 
 MagiVae random_magi_vae(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
-  MagiSource source(seed, target.device, target.dtype);
+  MagiSource source(seed, target.device, target.magi_vae_dtype());
   return {source, magi_vae_config(recipe)};
 }
 

@@ -1,5 +1,6 @@
 #include "runtime/memory_check.h"
 
+#include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -140,6 +141,7 @@ MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& in
       PlanInput changed = input;
       changed.form.fp8 = o.precision == "fp8";
       changed.offload = o.offload;
+      changed.vae_value_bytes = static_cast<int64_t>(c10::elementSize(ModelTarget{.vae_dtype = dtype_named(o.vae_dtype)}.wan_vae_dtype()));
       plan_request(changed, make_request(o));
       const DecodeChoice choice = choose_decoding(o, changed, room);
       changed.settings.decode_latents = choice.latents;
@@ -151,6 +153,8 @@ MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& in
   auto& changes = outlook.changes;
   if (options.decode_latents > 1) changes.push_back({"--decode-latents 1", [](GenerateOptions& o) { o.decode_latents = 1; }});
   if (!input.on_cpu && !options.offload) changes.push_back({"--offload", [](GenerateOptions& o) { o.offload = true; }});
+  if (!input.on_cpu && input.vae_value_bytes == 4)
+    changes.push_back({"--vae-dtype bf16", [](GenerateOptions& o) { o.vae_dtype = "bf16"; }});
   if (input.fp8_possible && !input.form.fp8) changes.push_back({"--precision fp8", [](GenerateOptions& o) { o.precision = "fp8"; }});
   if (options.history == "reencode" && input.settings.plan.windows.size() > 1)
     changes.push_back({"--history carry", [](GenerateOptions& o) { o.history = "carry"; }});

@@ -16,12 +16,13 @@ namespace {
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kCpuTextRest = 10e6;  // a text encoder needs little of that
 constexpr double kCpuSecondThread = 10e6;
-constexpr double kVaeBytes = 4;  // always float32
 // Measured of libx264: what it is opened with, frames that it looks ahead, and what it holds of a pixel of these.
 constexpr double kEncoder = 10e6, kEncodedPixel = 5.5;
 constexpr int64_t kEncodedFrames = 50;
 
-double rest(const PlanInput& input) { return library_bytes(input.on_cpu, input.form.value_bytes); }
+double rest(const PlanInput& input) { return library_bytes(input.on_cpu, std::min(input.form.value_bytes, input.vae_value_bytes)); }
+
+double vae_weights(const PlanInput& input) { return loaded_bytes(input.vae_weights, static_cast<double>(input.vae_value_bytes), input.on_cpu); }
 
 double encoder_bytes(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
@@ -47,16 +48,16 @@ StageMemory plan_load(const PlanInput& input) {
   const auto bytes = static_cast<double>(input.form.value_bytes);
   m.weights = resident_weights(input);
   if (!input.on_cpu && !input.offload)  // all of it comes before products go to fp8
-    m.weights = std::max(m.weights, input.transformer.parameters * bytes - input.vae_weights.parameters * kVaeBytes);
+    m.weights = std::max(m.weights, input.transformer.parameters * bytes - vae_weights(input));
   m.weights += mapped_meanwhile(input.transformer, input.on_cpu);
-  m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
+  m.vae = vae_weights(input);
   if (!input.on_cpu) m.rest = rest(input);
   return m;
 }
 
 StageMemory plan_only_decoding(const PlanInput& input, double coding) {
   StageMemory m;
-  m.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
+  m.vae = vae_weights(input);
   m.coding = coding;
   m.rest = rest(input) + encoder_bytes(input);
   return m;
@@ -70,7 +71,7 @@ double encode_bytes(const PlanInput& input) {
   if (s.plan.request.end_picture) frames = std::max<int64_t>(frames, 1);
   if (frames == 0) return 0;
   const int64_t latents = (frames + input.vae.temporal_factor() - 1) / input.vae.temporal_factor();
-  return static_cast<double>(vae_encode_peak_bytes(input.vae, s.height, s.width, latents, 4));
+  return static_cast<double>(vae_encode_peak_bytes(input.vae, s.height, s.width, latents, input.vae_value_bytes));
 }
 
 double decode_bytes(const PlanInput& input) {
@@ -80,7 +81,7 @@ double decode_bytes(const PlanInput& input) {
     latents = 0;
     for (const WindowSpan& window : s.plan.windows) latents = std::max<int64_t>(latents, window.latent_frames);
   }
-  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, s.decode_latents, 4));
+  return static_cast<double>(vae_decode_peak_bytes(input.vae, s.height, s.width, latents, s.decode_latents, input.vae_value_bytes));
 }
 
 }  // namespace
@@ -158,7 +159,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
 
   StageMemory all;
   all.weights = resident_weights(input);
-  all.vae = loaded_bytes(input.vae_weights, kVaeBytes, input.on_cpu);
+  all.vae = vae_weights(input);
   all.rest = rest(input);
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
   const double coding = decode_bytes(input);
@@ -167,7 +168,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   plan.decode.kv = texts;
   plan.decode.coding = std::max(coding, encode_bytes(input));
   if (s.decode_ahead) plan.decode.rest += second_thread_bytes(input.on_cpu) + encoder_bytes(input);
-  const auto history = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, 4));
+  const auto history = static_cast<double>(vae_decode_history_bytes(input.vae, s.height, s.width, input.vae_value_bytes));
   for (const WindowSpan& window : s.plan.windows) {
     const bool goes_on = window.index > 0 && s.history == History::carry;  // with the frames of the windows before
     const auto chunks = window_chunks(window, s.plan.request.chunk);

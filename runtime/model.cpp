@@ -35,18 +35,23 @@ CheckpointSource open_transformer(const ModelFiles& files, const ModelTarget& ta
   return {std::move(checkpoint), std::move(translate), target.offload ? at::kCPU : target.device, target.dtype};
 }
 
-CheckpointSource open_vae(const ModelFiles& files, const at::Device& device) {
+CheckpointSource open_vae(const ModelFiles& files, const ModelTarget& target) {
   Checkpoint checkpoint = Checkpoint::open(files.vae);
   auto translate = vae_translator(checkpoint);
-  return {std::move(checkpoint), std::move(translate), device, at::kFloat};
+  return {std::move(checkpoint), std::move(translate), target.device, target.wan_vae_dtype()};
 }
 
 }  // namespace
 
+std::optional<at::ScalarType> dtype_named(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  return name == "fp32" ? at::kFloat : at::kBFloat16;
+}
+
 ModelTarget model_target(const GenerateOptions& o) {
   const bool fp8 = o.precision == "fp8";
   if (o.precision != "auto" && o.dtype != "bf16") fail_usage("--precision {} needs --dtype bf16, found {}; leave one of them out", o.precision, o.dtype);
-  const ModelTarget target{open_device(o.device), o.dtype == "fp32" ? at::kFloat : at::kBFloat16, fp8, o.offload};
+  const ModelTarget target{open_device(o.device), *dtype_named(o.dtype), fp8, o.offload, dtype_named(o.vae_dtype)};
   if (target.offload && target.device.is_cpu())
     fail_usage("--offload keeps weights out of a GPU's memory, and this run is on the CPU, where weights in the precision of their file are read from "
                "it as they are needed; leave out --offload, or give --dtype bf16 for a file of bfloat16");
@@ -73,8 +78,8 @@ skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarge
   return {source, skyreels::TransformerConfig::from(source, configured_heads(files.transformer))};
 }
 
-WanVae load_vae(const ModelFiles& files, const at::Device& device) {
-  CheckpointSource source = open_vae(files, device);
+WanVae load_vae(const ModelFiles& files, const ModelTarget& target) {
+  CheckpointSource source = open_vae(files, target);
   return WanVae(source);
 }
 
@@ -103,7 +108,7 @@ skyreels::TransformerConfig transformer_config(const ModelFiles& files) {
   return skyreels::TransformerConfig::from(source, configured_heads(files.transformer));
 }
 
-VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, at::kCPU)); }
+VaeSizes vae_sizes(const ModelFiles& files) { return read_vae_sizes(open_vae(files, {})); }
 
 skyreels::TransformerConfig transformer_config(const Recipe& recipe) {
   const Architecture& a = recipe.architecture;

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,15 @@ struct ModelTarget {
   at::ScalarType dtype = at::kFloat;
   bool fp8 = false;  // the transformer's large products in 8-bit floats (quant/fp8.h); needs bfloat16 and a device that can
   bool offload = false;  // the transformer's blocks stay in host memory and come to the device one by one (models/ops/block_stream.h)
+  std::optional<at::ScalarType> vae_dtype{};  // of the VAE, where it was said
+
+  // Wan's VAE is small, and published and run by Diffusers in float32; MAGI-1's is two large transformers, which its reference runs in bfloat16.
+  at::ScalarType wan_vae_dtype() const { return vae_dtype.value_or(at::kFloat); }
+  at::ScalarType magi_vae_dtype() const { return vae_dtype.value_or(dtype); }
 };
+
+// What options call a dtype; nothing for auto.
+std::optional<at::ScalarType> dtype_named(const std::string& name);
 
 // The device opened and the precision checked. Errors: usage (also a precision that the device or this build does not have), bad_file
 // as open_device.
@@ -31,9 +40,7 @@ int64_t fit_to_target(skyreels::Transformer& transformer, const ModelTarget& tar
 // Strict: a missing or misshapen tensor is an Error (bad_file) that names it. Files are memory-mapped and converted one tensor
 // at a time. Still to be fitted to the target.
 skyreels::Transformer load_transformer(const ModelFiles& files, const ModelTarget& target);
-// In float32 whatever the transformer's dtype, as it is published and as Diffusers runs it: it is small, and a re-encoded overlap keeps
-// its detail.
-WanVae load_vae(const ModelFiles& files, const at::Device& device);
+WanVae load_vae(const ModelFiles& files, const ModelTarget& target);
 
 struct EncodedText {
   at::Tensor context;      // [text_len, text_dim] in the target's dtype, zero rows behind the end of the text

@@ -72,6 +72,7 @@ struct GenerateOptions {
 
   std::string device = "auto";
   std::string dtype = "bf16";
+  std::string vae_dtype = "auto";
   std::string precision = "auto";
   int decode_latents = 0;  // 0: as many as there is memory for, up to the usual number
   bool offload = false;

@@ -162,6 +162,9 @@ std::vector<OptionInfo> make_schema() {
 
   add(common(text("run.device", "--device", &G::device, "auto|cpu|cuda[:N]", "Where to compute")));
   add(recipe(choice("run.dtype", "--dtype", &G::dtype, {"fp32", "bf16"}, "Precision of the weights")));
+  add(recipe(choice("run.vae_dtype", "--vae-dtype", &G::vae_dtype, {"auto", "fp32", "bf16"},
+                    "Precision of the VAE, which decodes frames and encodes given or repeated ones; auto: fp32 for Wan's VAE, that of --dtype for "
+                    "MAGI-1's own")));
   add(choice("run.precision", "--precision", &G::precision, {"auto", "bf16", "fp8"},
              "Precision of the transformer's large matrix products: that of --dtype (auto, or bf16 to insist on it), or 8-bit floats on GPUs "
              "of compute capability 8.9 and newer, with attention in 8-bit floats too from 9.0"));

@@ -60,6 +60,7 @@ PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int 
   input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)),
                 .fused = !input.on_cpu && (cuda::built() || !at::hasCUDA()),
                 .fp8 = target.fp8};
+  input.vae_value_bytes = static_cast<int64_t>(c10::elementSize(target.wan_vae_dtype()));
   input.offload = target.offload;
   input.fp8_possible = !input.on_cpu && target.dtype == at::kBFloat16 &&
                        (!at::hasCUDA() || (cuda::built() && cuda::capability(at::empty({0}, at::TensorOptions().device(target.device))) >= 89));
@@ -79,7 +80,7 @@ PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int 
   input.vae = vae_sizes(files);
   input.transformer = part_sizes(files.transformer, target.dtype);
   input.text_encoder = part_sizes(files.text_encoder, target.dtype);
-  input.vae_weights = part_sizes(files.vae, at::kFloat);
+  input.vae_weights = part_sizes(files.vae, target.wan_vae_dtype());
   Checkpoint text = Checkpoint::open(files.text_encoder);
   auto translate = umt5_translator(text);
   input.text = read_umt5_sizes(CheckpointSource(std::move(text), std::move(translate), at::kCPU, target.dtype));
@@ -87,11 +88,12 @@ PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int 
   return input;
 }
 
-PlanInput plan_decoder(const ModelFiles& files, const at::Device& device) {
+PlanInput plan_decoder(const ModelFiles& files, const ModelTarget& target) {
   PlanInput input;
-  input.on_cpu = device.is_cpu();
+  input.vae_value_bytes = static_cast<int64_t>(c10::elementSize(target.wan_vae_dtype()));
+  input.on_cpu = target.device.is_cpu();
   input.vae = vae_sizes(files);
-  input.vae_weights = part_sizes(files.vae, at::kFloat);
+  input.vae_weights = part_sizes(files.vae, target.wan_vae_dtype());
   input.only_decodes = true;
   return input;
 }

@@ -36,6 +36,7 @@ struct PlanInput {
   // Of the model and where it runs:
   skyreels::TransformerConfig config;
   skyreels::ComputeForm form;
+  int64_t vae_value_bytes = 4;
   bool on_cpu = true;  // weights may be views of the files, and the process holds everything
   PartSizes transformer, text_encoder, vae_weights;
   Umt5Sizes text{};       // 0 where there is no file
@@ -60,7 +61,7 @@ struct PlanInput {
 PlanInput plan_model(const ResolvedModel& model, const ModelTarget& target, int fps, bool random_weights = false);
 
 // The same where latents are there already: the VAE's sizes alone.
-PlanInput plan_decoder(const ModelFiles& files, const at::Device& device);
+PlanInput plan_decoder(const ModelFiles& files, const ModelTarget& target);
 
 // Completes it with a run.
 void plan_request(PlanInput& input, const RunRequest& request);

@@ -12,8 +12,8 @@ skyreels::Transformer random_transformer(const Recipe& recipe, const ModelTarget
   return {source, config};
 }
 
-WanVae random_vae(const Recipe& recipe, const at::Device& device, uint64_t seed) {
-  RandomSource source(seed, device, at::kFloat);
+WanVae random_vae(const Recipe& recipe, const ModelTarget& target, uint64_t seed) {
+  RandomSource source(seed, target.device, target.wan_vae_dtype());
   return {source, vae_sizes(recipe)};
 }
 

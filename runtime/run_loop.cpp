@@ -2,8 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <chrono>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "runtime/run_folder.h"
@@ -21,6 +25,16 @@ double seconds_between(Clock::time_point from, Clock::time_point to) { return st
 
 struct Stopped {};
 
+// Where frames are decoded beside denoising: a GPU then runs what either of them launches as it comes, not one behind the other. Always the same
+// stream of a device, because LibTorch keeps freed memory for the stream that it was allocated on.
+std::optional<c10::Stream> decoding_stream(const at::Device& device) {
+  if (!device.is_cuda()) return std::nullopt;
+  static std::unordered_map<at::Device, c10::Stream> streams;
+  auto found = streams.find(device);
+  if (found == streams.end()) found = streams.emplace(device, c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)).first;
+  return found->second;
+}
+
 // What the folder holds of a window; `before` as for RunFolder::prefix.
 void decode_window(WindowDecoder& decoder, const RunLayout& layout, const at::Device& device, const RunFolder& folder, int w,
                    const at::Tensor& before) {
@@ -36,7 +50,8 @@ class WindowRun {
   WindowRun(WindowMaker& maker, WindowDecoder& decoder, const RunLayout& layout, const RunSettings& settings, CachePolicy& policy,
             NoiseSource& noise, const at::Device& device, const GenerateHooks& hooks, RunFolder* folder)
       : maker_(maker), decoder_(decoder), layout_(layout), settings_(settings), policy_(policy), noise_(noise), device_(device), hooks_(hooks),
-        folder_(folder), queue_(settings.decode_ahead ? settings.decode_queue : 0) {}
+        folder_(folder), decoding_(settings.decode_ahead ? decoding_stream(device) : std::nullopt),
+        queue_(settings.decode_ahead ? settings.decode_queue : 0) {}
 
   RunStats run() {
     const int first = folder_ ? take_up() : 0;
@@ -74,7 +89,7 @@ class WindowRun {
       if (hooks_.on_latents) hooks_.on_latents(w, previous_);
     }
     // One task, so that a long video does not fill the queue: denoising goes on at once.
-    queue_.post([this, windows = made.windows] {
+    post([this, windows = made.windows] {
       at::Tensor before;
       for (int w = 0; w < windows; ++w) {
         decode_window(decoder_, layout_, device_, *folder_, w, before);
@@ -114,7 +129,7 @@ class WindowRun {
   void run_window(int w, const std::optional<State>& resume) {
     if (hooks_.on_window_start) hooks_.on_window_start(w);
     const GivenLatents given{take_over(w), end_picture(w)};
-    decode_soon([this, w, prefix = given.prefix] { decoder_.begin_window(w, prefix); });
+    decode_soon([this, w, prefix = handed_over(given.prefix)] { decoder_.begin_window(w, prefix); });
     if (resume) take_up_chunks(w, *resume);
     DenoiseHooks hooks = hooks_.denoise;
     hooks.on_row_end = [&](const RowEnd& end) {
@@ -158,7 +173,7 @@ class WindowRun {
     keep([&] { folder_->save_chunk(w, c, latents); });
     ++finished_;
     if (hooks_.on_chunk) hooks_.on_chunk(w, c, latents);
-    decode_soon([this, w, c, latents] { decoder_.decode(w, c, latents); });
+    decode_soon([this, w, c, latents = handed_over(latents)] { decoder_.decode(w, c, latents); });
   }
 
   // Writes the state where it fits and is worth its time, or the run stops here; says once where it does not fit.
@@ -191,14 +206,35 @@ class WindowRun {
   // Off the path of denoising, or when the window is done.
   void decode_soon(std::function<void()> task) {
     if (settings_.decode_ahead)
-      queue_.post(std::move(task));
+      post(std::move(task));
     else
       waiting_.push_back(std::move(task));
   }
 
+  // On the decoder's stream, where there is one: behind what is launched by now. Whoever waits for the queue finds the work done, and memory of
+  // that stream is written again behind what read it, because the next task is launched behind that.
+  void post(std::function<void()> task) {
+    if (!decoding_) return queue_.post(std::move(task));
+    const auto launched = std::make_shared<c10::Event>(device_.type());
+    launched->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+    queue_.post([this, launched, task = std::move(task)] {
+      const c10::StreamGuard guard(*decoding_);
+      launched->block(*decoding_);
+      task();
+      decoding_->synchronize();
+    });
+  }
+
+  // Latents that the decoder reads, and may keep for longer than its task: their memory is not written again before it has read them.
+  at::Tensor handed_over(const at::Tensor& latents) const {
+    if (decoding_ && latents.defined())
+      c10::impl::VirtualGuardImpl(device_.type()).recordDataPtrOnStream(latents.storage().data_ptr(), *decoding_);
+    return latents;
+  }
+
   void decode_rest() {
     for (const auto& task : std::exchange(waiting_, {})) task();
-    queue_.post([this] { decoder_.end_window(); });
+    post([this] { decoder_.end_window(); });
   }
 
   void finish_window(int w, const at::Tensor& latents) {
@@ -233,6 +269,7 @@ class WindowRun {
   bool told_size_ = false;
   Clock::time_point row_began_, state_written_ = Clock::now();
   std::optional<double> state_seconds_;  // that the last state took
+  const std::optional<c10::Stream> decoding_;  // of the queue's thread, on a GPU
   WorkQueue queue_;                      // last: it stops before what its tasks use is gone
 };
 

@@ -27,6 +27,7 @@ TEST_CASE("bench generate measures every row of a model with random weights") {
   const auto report = nlohmann::json::parse(run.out);
   CHECK(report["model"] == "demo");
   CHECK(report["dtype"] == "fp32");
+  CHECK(report["vae_dtype"] == "fp32");
   CHECK(report["rows_planned"] == report["rows"].size());
   CHECK(report["stopped"] == false);
   CHECK(report["recomputed_share"] == 1);
@@ -61,10 +62,11 @@ TEST_CASE("bench generate replays a plan over several windows, and runs a model'
   const ProgramResult run =
       run_longtake({"bench", "generate", "--device", "cpu", "--frames", "33", "--window", "17", "--overlap", "5",
                     "--size", "32x32", "--steps", "50", "--chunk", "2", "--plan",
-                    LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json", "--json"});
+                    LONGTAKE_SOURCE_DIR "/configs/plans/motioncache-fixed-50.json", "--vae-dtype", "bf16", "--json"});
   INFO(run.err);
   REQUIRE(run.status == 0);
   const auto report = nlohmann::json::parse(run.out);
+  CHECK(report["vae_dtype"] == "bf16");
   CHECK(report["rows"].back()["window"] > 0);
   CHECK(report["rows_planned"] == report["rows"].size());
   // 5 warm-up steps, 6 full ones and 9 of about 70 % of the columns, of 50.

@@ -33,7 +33,7 @@ TEST_CASE("a video begins with its image, whatever the chunk size and the policy
   const TemporaryFolder folder;
   const fs::path image = draw(folder), out = folder / "x.safetensors";
   const at::Tensor picture = tensor_of(folder / "scene.safetensors", "frames").narrow(0, 8, 1);
-  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), at::kCPU);
+  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), {});
   const at::Tensor encoded = vae.encode(from_frames(picture).unsqueeze(0));
   const at::Tensor round_trip = to_frames(vae.decode(encoded).squeeze(0));
   REQUIRE(psnr(round_trip, picture) > 25);

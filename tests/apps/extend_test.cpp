@@ -49,7 +49,7 @@ TEST_CASE("an extension shows the video's own frames, then new ones that were de
   const fs::path video = scene(folder), out = folder / "x.safetensors";
   const at::Tensor before = read_video(video);
   REQUIRE(before.size(0) == 17);
-  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), at::kCPU);
+  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), {});
   for (const auto& more : std::vector<std::vector<std::string>>{{"--chunk", "1"},
                                                                 {"--chunk", "5"},
                                                                 {"--policy", "none"},
@@ -79,7 +79,7 @@ TEST_CASE("a video of another size and rate is fitted, and the program and the f
   const at::Tensor frames = tensor_of(out, "frames");
   REQUIRE(frames.size(0) == 24 + 8);
   // What the VAE makes of such a picture by itself (the demo model's was trained on others) and a step of motion, no more.
-  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), at::kCPU);
+  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), {});
   const at::Tensor context = frames.narrow(0, 7, 17);
   const at::Tensor round_trip = to_frames(vae.decode(vae.encode(from_frames(context).unsqueeze(0))).squeeze(0));
   const double own = (round_trip[16].to(at::kFloat) - context[16].to(at::kFloat)).abs().mean().item<double>();
@@ -128,7 +128,7 @@ TEST_CASE("a short video is its own context, and later windows reach back into i
   const at::Tensor frames = tensor_of(out, "frames");
   CHECK(frames.size(0) == 7 + 20);
   // The second window's prefix is encoded from the nine frames before it: one of the video, eight new.
-  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), at::kCPU);
+  const WanVae vae = load_vae(resolve_model("demo", default_search()).require_files(), {});
   const at::Tensor prefix = vae.encode(from_frames(frames.narrow(0, 6, 9)).unsqueeze(0)).squeeze(0).narrow(1, 0, 2);
   const at::Tensor found = tensor_of(out, "latents1").narrow(1, 0, 2);
   CHECK((prefix - found).abs().mean().item<float>() < 0.05);  // 8-bit frames here, exact ones there

@@ -79,7 +79,7 @@ TEST_CASE("every option changes what it says it changes") {
       {"prompt", "a blue square"},   {"negative", "grass"},         {"seed", "2"},           {"policy", "none"},
       {"video.size", "64x80"},       {"video.frames", "9"},
       {"sampling.steps", "5"},       {"sampling.guidance", "2"},    {"sampling.shift", "3"}, {"sampling.window", "9"},
-      {"sampling.chunk", "1"},       {"sampling.ar_step", "0"},     {"run.dtype", "bf16"},
+      {"sampling.chunk", "1"},       {"sampling.ar_step", "0"},     {"run.dtype", "bf16"},      {"run.vae_dtype", "bf16"},
       {"sampling.kv", "r1kv:budget=0.5"}};
   const std::set<std::string> elsewhere = {
       "model", "out", "run.dry_run", "run.json_log", "video.duration",  // tests of their own

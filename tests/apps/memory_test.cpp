@@ -72,6 +72,7 @@ TEST_CASE("a run takes what was predicted, above what the process holds anyway, 
       {"--policy", "motioncache:slow", "--size", "256x320", "--frames", "33"},
       {"--policy", "predict:slow", "--size", "384x256", "--frames", "33", "--guidance", "1"},
       {"--policy", "causal", "--size", "384x320", "--frames", "25", "--dtype", "bf16"},
+      {"--policy", "causal", "--size", "320x320", "--frames", "33", "--vae-dtype", "bf16"},
       {"--policy", "causal", "--size", "320x256", "--frames", "49", "--window", "33", "--overlap", "17"},
       {"--policy", "causal", "--size", "320x320", "--frames", "49", "--kv", "stream:1", "--decode-latents", "2"}};
   for (const auto& more : runs) {

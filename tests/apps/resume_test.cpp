@@ -217,6 +217,9 @@ TEST_CASE("decode makes other videos of the same latents") {
   CHECK(probe(folder / "large.mp4").frames == 41);
   const json about = json::parse(run_longtake({"inspect", folder / "small.mp4"}).out);
   CHECK(about["made_with"]["settings"]["video"]["crf"] == 45);
+  // The VAE's precision is as in the run, or what is asked for now.
+  REQUIRE(run_longtake({"decode", run, "-o", folder / "half.safetensors", "--vae-dtype", "bf16"}).status == 0);
+  CHECK_FALSE(at::equal(Checkpoint::open(out).tensor("frames"), Checkpoint::open(folder / "half.safetensors").tensor("frames")));
   check_run({"decode", folder.path(), "-o", folder / "y.mp4"}, 3, "no run.json");
   check_run({"decode", folder / "nothing", "-o", folder / "y.mp4"}, 3, "does not exist");
   check_run({"decode", run, "-o", folder / "y.avi"}, 2, ".mp4");

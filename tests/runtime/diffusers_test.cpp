@@ -49,7 +49,7 @@ TEST_CASE("one window of the demo model agrees with diffusers") {
   agree("negative context", texts[1].context, reference.tensor("negative_context"), 1e-4);
 
   const skyreels::Transformer transformer = load_transformer(files, target);
-  const WanVae vae = load_vae(files, target.device);
+  const WanVae vae = load_vae(files, target);
   const skyreels::TextKv cond = skyreels::prepare_text(transformer, texts[0].context),
                          uncond = skyreels::prepare_text(transformer, texts[1].context);
   const BackboneFactory make = [&](const WindowGeometry& g) {

@@ -36,7 +36,7 @@ TEST_CASE("a VAE that codes four frames at a time is fitted too") {
 
 TEST_CASE("previews of the demo model look like its videos") {
   const auto model = resolve_model("demo", default_search());
-  const WanVae vae = load_vae(model.require_files(), at::kCPU);
+  const WanVae vae = load_vae(model.require_files(), {});
   const LatentPreview preview(vae);
   demo::Random random(3);
   const at::Tensor clip = demo::Clip(demo::random_training_scene(random), demo::Start::beginning, 3).frames(0, 17);

@@ -27,7 +27,7 @@ GenerateOptions large_options(const std::vector<std::pair<std::string, std::stri
 
 PlanInput planned(const GenerateOptions& o, const at::Device& device = at::kCUDA) {
   const ResolvedModel model = resolve_model(o.model, default_search());
-  PlanInput input = plan_model(model, {device, o.dtype == "fp32" ? at::kFloat : at::kBFloat16, o.precision == "fp8", o.offload}, o.fps, true);
+  PlanInput input = plan_model(model, {device, *dtype_named(o.dtype), o.precision == "fp8", o.offload, dtype_named(o.vae_dtype)}, o.fps, true);
   input.form.fused = device.is_cuda();  // as a build with kernels has it
   plan_request(input, make_request(o));
   return input;
@@ -138,6 +138,33 @@ TEST_CASE("windows that carry their history denoise beside the decoder's, and fr
   }
 }
 
+TEST_CASE("a VAE in bfloat16 takes half the memory, decoding and encoding") {
+  const auto plan = [](const char* dtype, bool alone) {
+    PlanInput input = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"run.vae_dtype", dtype}}));
+    input.only_decodes = alone;
+    return plan_memory(input);
+  };
+  for (const bool alone : {false, true}) {
+    const MemoryPlan single = plan("fp32", alone), half = plan("bf16", alone);
+    INFO(memory_table(single) << memory_table(half));
+    CHECK(half.decode.vae == single.decode.vae / 2);
+    CHECK(half.decode.coding == Approx(single.decode.coding / 2).epsilon(0.02));
+    CHECK(half.denoise.weights == single.denoise.weights);
+  }
+  CHECK(plan("auto", false).peak() == plan("fp32", false).peak());
+  // It is a remedy where decoding is what takes most.
+  const GenerateOptions o = large_options({{"policy", "causal"}, {"run.precision", "fp8"}, {"run.decode_latents", "5"}});
+  const PlanInput input = planned(o);
+  REQUIRE(plan_memory(input).widest() == MemoryStage::decode);
+  const double room = 16.5e9;
+  const auto remedies = memory_remedies(o, memory_outlook(o, input, room), room);
+  const auto found = std::find_if(remedies.begin(), remedies.end(), [](const MemoryRemedy& r) { return r.flags == "--vae-dtype bf16"; });
+  REQUIRE(found != remedies.end());
+  GenerateOptions changed = o;
+  changed.vae_dtype = "bf16";
+  CHECK(plan_memory(planned(changed)).peak() == Approx(found->peak));
+}
+
 TEST_CASE("offloading leaves two blocks on the device") {
   const PlanInput plain = planned(large_options()), offloaded = planned(large_options({{"run.offload", "true"}}));
   const MemoryPlan a = plan_memory(plain), b = plan_memory(offloaded);
@@ -174,7 +201,7 @@ TEST_CASE("decoding alone takes the latents at once that were asked for, or as m
   options.apply_recipe(resolve_model("demo", default_search()).recipe.defaults);
   options.set({"prompt", "a boat", "test"}, SourceLevel::flag);
   const ResolvedModel model = resolve_model("demo", default_search());
-  PlanInput input = plan_decoder(model.require_files(), at::kCPU);
+  PlanInput input = plan_decoder(model.require_files(), {});
   input.settings = make_request(options.values()).settings;
   const auto peak = [&](int latents) {
     PlanInput other = input;

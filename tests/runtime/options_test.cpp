@@ -65,12 +65,12 @@ TEST_CASE("every field has exactly one option") {
   const GenerateOptions o;
   const auto& [model, prompt, prompts, negative, out, seed, policy, plan, parity, size, frames, duration, fps, crf, preset, image, video,
                add, context, only_new, end_image, steps, guidance, shift, window, overlap, chunk, ar_step, addnoise, history, kv,
-               in_flight, key_chunks, clean_key_chunks, prev_guidance, special_tokens, device, dtype, precision, decode_latents, offload, memory_budget,
+               in_flight, key_chunks, clean_key_chunks, prev_guidance, special_tokens, device, dtype, vae_dtype, precision, decode_latents, offload, memory_budget,
                threads, json_log, record_plan, dry_run, resume, overwrite_run, keep_run, preview, text_cache, checkpoint_budget] = o;
   const std::set<const void*> fields = {
       &model,    &prompt,  &negative, &out,   &seed,           &policy,  &parity,   &size,    &frames, &duration,
       &fps,      &crf,     &preset,   &steps, &guidance,       &shift,   &window,   &overlap, &chunk,  &ar_step,
-      &addnoise, &history, &device,   &dtype, &precision, &decode_latents, &threads, &json_log, &dry_run,
+      &addnoise, &history, &device,   &dtype, &vae_dtype, &precision, &decode_latents, &threads, &json_log, &dry_run,
       &resume,   &overwrite_run, &keep_run, &preview, &checkpoint_budget, &plan, &record_plan, &kv, &image,
       &prompts,  &video,   &add,      &context, &only_new, &end_image, &text_cache, &offload, &memory_budget,
       &in_flight, &key_chunks, &clean_key_chunks, &prev_guidance, &special_tokens};

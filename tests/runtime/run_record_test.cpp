@@ -85,7 +85,7 @@ TEST_CASE("every option either may differ or is refused by name") {
       {"video.frames", "25"},        {"video.duration", "1"},         {"video.fps", "12"},          {"video.crf", "3"},
       {"video.preset", "fast"},      {"sampling.steps", "7"},         {"sampling.guidance", "2"},   {"sampling.shift", "4"},
       {"sampling.window", "25"},     {"sampling.overlap", "13"},      {"sampling.chunk", "1"},      {"sampling.ar_step", "3"},
-      {"sampling.addnoise", "1"},    {"sampling.history", "carry"},   {"run.device", "cuda"},       {"run.dtype", "fp32"},           {"run.precision", "fp8"},
+      {"sampling.addnoise", "1"},    {"sampling.history", "carry"},   {"run.device", "cuda"},       {"run.dtype", "fp32"},           {"run.precision", "fp8"},     {"run.vae_dtype", "bf16"},
       {"run.decode_latents", "1"},   {"run.threads", "3"},            {"run.json_log", "log"},      {"run.dry_run", "true"},
       {"run.resume", "true"},        {"run.overwrite_run", "true"},   {"run.keep_run", "true"},     {"run.checkpoint_budget", "0"},
       {"run.preview", "latent"},     {"run.text_cache", "off"},      {"run.offload", "true"},      {"run.memory_budget", "2GB"},      {"plan", "p.json"},              {"run.record_plan", "r.json"}, {"sampling.kv", "stream:2"},
