@@ -24,6 +24,11 @@ at::Tensor attend_batch(const at::Tensor& q, const at::Tensor& k, const at::Tens
   if (!mask && prefers_cudnn(q, k))
     return std::get<0>(at::_scaled_dot_product_cudnn_attention(Q, K, V, {}, /*compute_log_sumexp=*/false)).transpose(1, 2);
   const bool grouped = q.size(2) != k.size(2);
+  // LibTorch's kernels for float32 know no grouped heads: it would write out all weights of softmax.
+  if (grouped && q.is_cuda() && q.scalar_type() == at::kFloat) {
+    const int64_t share = q.size(2) / k.size(2);
+    return at::scaled_dot_product_attention(Q, K.repeat_interleave(share, 1), V.repeat_interleave(share, 1), mask).transpose(1, 2);
+  }
   return at::scaled_dot_product_attention(Q, K, V, mask, 0.0, false, {}, grouped).transpose(1, 2);
 }
 

@@ -57,7 +57,8 @@ void check(const Sequence& s, int64_t key_room) {
 
 // Whether the plans are for such sequences.
 bool plannable(const Sequence& s) {
-  return !s.bias.defined() && s.k.size(1) > 0 && s.q.size(1) % s.k.size(1) == 0 && s.q.size(2) == s.k.size(2) && s.k.sizes() == s.v.sizes() && s.q.scalar_type() == s.k.scalar_type() &&
+  return !s.bias.defined() && s.k.size(1) > 0 && s.q.size(1) % s.k.size(1) == 0 && s.q.size(2) == s.k.size(2) &&
+         s.k.sizes() == s.v.sizes() && s.q.scalar_type() == s.k.scalar_type() &&
          s.q.size(0) > 0 && s.k.size(0) > 0;
 }
 

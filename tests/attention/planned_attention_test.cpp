@@ -181,7 +181,8 @@ TEST_CASE("keys may have fewer heads than queries: each serves its neighbouring 
                          v = at::randn({900, key_heads, 128}, floats).to(dtype);
         const int64_t before = attention.plans();
         for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{256, 64}, {700, 900}, {333, 57}}) {
-          INFO(queries << " queries of " << heads << " heads on " << keys << " keys of " << key_heads << " in " << c10::toString(dtype) << " on " << device.str());
+          INFO(queries << " queries of " << heads << " heads on " << keys << " keys of " << key_heads << " in " << c10::toString(dtype) << " on "
+                       << device.str());
           const Sequence s{q.narrow(0, 0, queries), k.narrow(0, 0, keys), v.narrow(0, 0, keys), {}};
           const auto shared = [&](const at::Tensor& x) { return x.repeat_interleave(heads / key_heads, 1); };
           CHECK(test::relative_error(attention.together({&s, 1}).front().to(at::kFloat), attention64(s.q, shared(s.k), shared(s.v))) < 1e-2);

@@ -222,36 +222,37 @@ TEST_CASE("MAGI-1: a row takes what is planned on a GPU to 15 %") {
   const c10::InferenceMode inference;
   const at::Device gpu(at::kCUDA, 0);
   if (test_devices().size() < 2) LONGTAKE_SKIP("there is no GPU");
-  at::randn({8}, gpu);
+  const at::Tensor something = at::randn({8}, gpu);
   if (PeakMemory(gpu).bytes() == 0) LONGTAKE_SKIP("this LibTorch does not tell a GPU's peak memory");
   constexpr int64_t kFrames = 4, kSide = 64, kTokens = kFrames * kSide / 2 * kSide / 2, kItems = 3;
-  for (const bool gated : {false, true})
-    for (const auto dtype : test_dtypes()) {
-      magi::ModelConfig c = test::tiny_magi_config();
-      c.dim = 768, c.ffn_dim = 3072, c.heads = 6, c.kv_heads = 2, c.head_width = 128, c.gated_mlp = gated;
-      auto weights = test::tiny_magi_weights(c);
-      for (auto& [name, tensor] : weights) tensor = tensor.to(gpu);
-      test::MapSource source(weights, dtype);
-      const magi::Transformer transformer(source, c, /*distilled=*/false);
-      const magi::TextKv text = magi::prepare_text(transformer, at::randn({7, c.caption_dim})), none = magi::prepare_text(transformer, transformer.null_caption().narrow(0, 0, 5));
-      const std::vector<const magi::TextKv*> texts(kItems, &text);
-      const magi::MagiBackbone backbone(transformer, {{texts, false, 0}}, none,
-                                        {.chunks = {{0, kFrames}, {kFrames, kFrames}, {2 * kFrames, kFrames}}, .latent_height = kSide, .latent_width = kSide});
-      KvCache kv(backbone.kv_shape(), dtype, gpu);
-      std::vector<WorkItem> items;
-      std::vector<at::Tensor> inputs;
-      for (int chunk = 0; chunk < kItems; ++chunk) {
-        items.push_back({.chunk = chunk, .timesteps = std::vector<double>(kFrames, 0.5), .keys = {0, (chunk + 1) * kTokens}});
-        inputs.push_back(backbone.embed(at::randn({4, kFrames, kSide, kSide})));
-      }
-      backbone.forward(items, inputs, kv);  // what libraries keep is no row's
-      const double before = static_cast<double>(PeakMemory(gpu).bytes());
-      const PeakMemory peak(gpu);
-      backbone.forward(items, inputs, kv);
-      const magi::ComputeForm form{.value_bytes = static_cast<int64_t>(c10::elementSize(dtype)), .fused = cuda::built()};
-      INFO("gated " << gated << " " << c10::toString(dtype));
-      CHECK(magi::row_bytes(c, form, {.rows = kItems * kTokens}) == Approx(static_cast<double>(peak.bytes()) - before).epsilon(0.15));
+  const at::ScalarType dtype = at::kBFloat16;
+  for (const bool gated : {false, true}) {
+    magi::ModelConfig c = test::tiny_magi_config();
+    c.dim = 768, c.ffn_dim = 3072, c.heads = 6, c.kv_heads = 2, c.head_width = 128, c.gated_mlp = gated;
+    auto weights = test::tiny_magi_weights(c);
+    for (auto& [name, tensor] : weights) tensor = tensor.to(gpu);
+    test::MapSource source(weights, dtype);
+    const magi::Transformer transformer(source, c, /*distilled=*/false);
+    const magi::TextKv text = magi::prepare_text(transformer, at::randn({7, c.caption_dim}));
+    const magi::TextKv none = magi::prepare_text(transformer, transformer.null_caption().narrow(0, 0, 5));
+    const std::vector<const magi::TextKv*> texts(kItems, &text);
+    const magi::MagiBackbone backbone(transformer, {{texts, false, 0}}, none,
+                                      {.chunks = {{0, kFrames}, {kFrames, kFrames}, {2 * kFrames, kFrames}}, .latent_height = kSide, .latent_width = kSide});
+    KvCache kv(backbone.kv_shape(), dtype, gpu);
+    std::vector<WorkItem> items;
+    std::vector<at::Tensor> inputs;
+    for (int chunk = 0; chunk < kItems; ++chunk) {
+      items.push_back({.chunk = chunk, .timesteps = std::vector<double>(kFrames, 0.5), .keys = {0, (chunk + 1) * kTokens}});
+      inputs.push_back(backbone.embed(at::randn({4, kFrames, kSide, kSide})));
     }
+    backbone.forward(items, inputs, kv);  // what libraries keep is no row's
+    const double before = static_cast<double>(PeakMemory(gpu).bytes());
+    const PeakMemory peak(gpu);
+    backbone.forward(items, inputs, kv);
+    const magi::ComputeForm form{.value_bytes = static_cast<int64_t>(c10::elementSize(dtype)), .fused = cuda::built()};
+    INFO("gated " << gated);
+    CHECK(magi::row_bytes(c, form, {.rows = kItems * kTokens}) == Approx(static_cast<double>(peak.bytes()) - before).epsilon(0.15));
+  }
 }
 
 TEST_CASE("MAGI-1: offloading leaves two layers on the device") {
