@@ -126,15 +126,33 @@ std::map<std::string, fs::path> input_files(const GenerateOptions& options) {
   return files;
 }
 
-std::string RunRecord::to_json() const {
+namespace {
+
+nlohmann::ordered_json unsealed(const RunRecord& record) {
   nlohmann::ordered_json json;
   json["format"] = kFormat;
-  json["version"] = version;
-  json["options"] = options;
-  json["model"] = model;
-  json["inputs"] = inputs;
-  json["environment"] = environment;
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  json["version"] = record.version;
+  json["options"] = record.options;
+  json["model"] = record.model;
+  json["inputs"] = record.inputs;
+  json["environment"] = record.environment;
+  return json;
+}
+
+std::string text_of(const nlohmann::ordered_json& json) { return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+
+// Of a record's text without it: a flipped bit in a seed would still be a seed.
+uint32_t seal(const RunRecord& record) {
+  const std::string text = text_of(unsealed(record));
+  return crc({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+}  // namespace
+
+std::string RunRecord::to_json() const {
+  nlohmann::ordered_json json = unsealed(*this);
+  json["crc32"] = seal(*this);
+  return text_of(json);
 }
 
 RunRecord RunRecord::from_json(const std::string& text, const std::string& origin) {
@@ -142,7 +160,8 @@ RunRecord RunRecord::from_json(const std::string& text, const std::string& origi
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) refuse("expected a JSON object");
   for (const auto& [key, value] : json.items())
-    if (key != "format" && key != "version" && key != "options" && key != "model" && key != "inputs" && key != "environment")
+    if (key != "format" && key != "version" && key != "options" && key != "model" && key != "inputs" && key != "environment" &&
+        key != "crc32")
       refuse(fmt::format("unknown key '{}'", printable(key)));
   if (!json.contains("format") || json["format"] != kFormat) refuse(fmt::format("expected format {}", kFormat));
   RunRecord record;
@@ -165,6 +184,8 @@ RunRecord RunRecord::from_json(const std::string& text, const std::string& origi
     if (!record.options.contains(info.key)) refuse(fmt::format("the option {} is missing", info.key));
   for (const auto& [key, value] : record.options)
     if (!find_option(key)) refuse(fmt::format("'{}' is no option", printable(key)));
+  if (!json.contains("crc32") || json["crc32"] != seal(record))
+    fail_file("{} is damaged or was edited: its checksum is that of other values; begin again with --overwrite-run", origin);
   return record;
 }
 

@@ -1,5 +1,5 @@
 // Input: one byte that says which file of a run folder holds the rest. 'r' run.json; 'o' run.json as it was written, but for so many bytes
-// at a place (two bytes, then one for their number) that the rest takes; 'm' the marker of a chunk; 'd' a chunk's data
+// at a place (two bytes, then one for their number) that the rest takes, under a checksum that fits; 'm' the marker of a chunk; 'd' a chunk's data
 // under the old marker; 'c' a chunk's data, 'p' a prefix's, 'w' a window's and 's' a state's under a marker that fits; 'n' a file of its
 // own, named by the first line. The folder is good otherwise. Anything but a folder that gives what was saved or an Error (bad_file)
 // is a bug; so is data that the marker does not cover and that is taken nevertheless.
@@ -16,6 +16,8 @@
 
 #include <cstdlib>
 #include <fstream>
+
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 
@@ -106,13 +108,23 @@ class Folder {
     use(*folder);
   }
 
+  // With the checksum of its values, where it is an object.
+  static std::string sealed(const std::string& record) {
+    auto json = nlohmann::ordered_json::parse(record, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) return record;
+    json.erase("crc32");
+    const std::string text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    json["crc32"] = crc32_z(0, reinterpret_cast<const Bytef*>(text.data()), text.size());
+    return json.dump();
+  }
+
   // run.json, but for the bytes that `edit` names and replaces. Unlike a seed it has every option that there is.
   std::string edited_record(std::string_view edit) const {
     if (edit.size() < 3) return files_.at("run.json");
     const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<uint8_t>(edit[i])); };
     std::string record = files_.at("run.json");
     const size_t place = (byte(0) << 8 | byte(1)) % record.size();
-    return record.replace(place, byte(2), edit.substr(3));
+    return sealed(record.replace(place, byte(2), edit.substr(3)));
   }
 
   // With one file replaced; afterwards the folder is as it was.

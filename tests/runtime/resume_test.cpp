@@ -357,6 +357,8 @@ TEST_CASE("damaged folders are refused with what is wrong") {
   CHECK_THAT(edited([](auto& j) { j["options"]["sampling.stepz"] = "1"; }), ContainsSubstring("sampling.stepz"));
   CHECK_THAT(edited([](auto& j) { j["options"]["sampling.steps"] = 5; }), ContainsSubstring("sampling.steps"));
   CHECK_THAT(edited([](auto& j) { j["model"] = "x"; }), ContainsSubstring("'model' should be an object"));
+  CHECK_THAT(edited([](auto& j) { j["options"]["seed"] = "6"; }), ContainsSubstring("damaged or was edited"));
+  CHECK_THAT(edited([](auto& j) { j.erase("crc32"); }), ContainsSubstring("damaged or was edited"));
 
   // files of others
   CHECK_THAT(message([&] { write_bytes(bad / "notes.txt", "x"); }), ContainsSubstring("notes.txt does not belong"));
