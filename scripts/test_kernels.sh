@@ -17,7 +17,7 @@ command=${1:-}
 tests=(
   'test_attention|*|qkv_rows*,rms_rows*'
   'test_quant|*|rows are rounded*,rows of zeros*,what is not finite*,gelu and rounding*'
-  'test_models_fused|*|normalize_rows*,add_and_normalize*,*result does not depend on the rows beside it,the VAE*'
+  'test_models_fused|*|normalize_rows*,add_and_normalize*,*result does not depend on the rows beside it,the VAE*,norm_rows*,add_gated*,norm_heads normalises*,swiglu multiplies*'
   'test_models|*subset*,*several chunks*|'
   'test_cache|merging rows*,motion of packed frames*|merging rows*,motion of packed frames*'
   'test_runtime|guidance and the steps*|guidance and the steps*'
