@@ -83,7 +83,7 @@ class KvCache {
   void load(const State& state);
 
   // Whether layer 0 is known to hold the same in all branches. Nothing before it knows the text, so it does from the beginning on until a
-  // SkyReels-V2 row computes other tokens in one branch than in another; such rows say so, as must whoever else writes there. load() looks.
+  // SkyReels-V2 row computes other tokens in one branch than in another; such rows say so, as must whoever else writes there. Part of the state.
   // Never of a cache that holds a part of the tokens: compression may choose by branch.
   bool branches_agree() const { return branches_agree_ && !in_parts_; }
   void branches_differ() { branches_agree_ = false; }

@@ -38,6 +38,8 @@ std::vector<Decision> Predict::decide(const StepContext& context) {
     decisions[b].rest = Rest::predict;
     decisions[b].clip = settings_.clip;
     limit(context, static_cast<int>(b), decisions[b]);
+    // With one choice for all branches their counts are the same, and so is what is added: as one set, rows see that it is.
+    if (b > 0 && settings_.motion.shared_mask) decisions[b].tokens = decisions[0].tokens;
   }
   return decisions;
 }

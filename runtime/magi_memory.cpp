@@ -114,6 +114,7 @@ magi::RowSize row_size(const magi::Row& row, const magi::VideoSettings& s, int64
   magi::RowSize size{.embedded = static_cast<int64_t>(row.chunks.size()) * chunk_tokens, .video = s.size.chunks * chunk_tokens};
   for (const WorkItem& item : magi::work_items(row, s.schedule, s.config, chunk_tokens)) {
     size.rows += chunk_tokens;
+    size.keys = std::max(size.keys, item.keys.end - item.keys.begin);
     if (!item.writes_kv) size.joined = std::max(size.joined, item.keys.end - item.keys.begin);
   }
   return size;
@@ -156,7 +157,7 @@ MagiPlanInput plan_magi_model(const ResolvedModel& model, const ModelTarget& tar
   input.on_cpu = target.device.is_cpu();
   input.offload = target.offload;
   // A GPU that is planned for and not there will have our kernels.
-  input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)), .fp8 = quantised_as == magi::QuantisedAs::fp8,
+  input.form = {.value_bytes = static_cast<int64_t>(c10::elementSize(target.dtype)), .fp8 = a.fp8 && quantised_as == magi::QuantisedAs::fp8,
                 .fused = !input.on_cpu && (cuda::built() || !at::hasCUDA())};
   input.vae_value_bytes = static_cast<int64_t>(c10::elementSize(vae_dtype(recipe, target)));
   input.random_weights = random_weights;

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr size_t kFingerprintBytes = size_t{1} << 20;
 
 uint32_t crc(std::span<const uint8_t> part) { return static_cast<uint32_t>(crc32_z(crc32_z(0, nullptr, 0), part.data(), part.size())); }
@@ -163,6 +163,8 @@ RunRecord RunRecord::from_json(const std::string& text, const std::string& origi
     if (key != "format" && key != "version" && key != "options" && key != "model" && key != "inputs" && key != "environment" &&
         key != "crc32")
       refuse(fmt::format("unknown key '{}'", printable(key)));
+  if (json.contains("format") && json["format"].is_number_integer() && json["format"] < kFormat)
+    fail_file("{}: was begun by an earlier longtake, which wrote other records; go on with that one, or begin again with --overwrite-run", origin);
   if (!json.contains("format") || json["format"] != kFormat) refuse(fmt::format("expected format {}", kFormat));
   RunRecord record;
   if (!json.contains("version") || !json["version"].is_string()) refuse("'version' should be text");
@@ -222,7 +224,9 @@ void apply_record(OptionSet& options, const RunRecord& record, const std::string
 
 void check_same_options(const RunRecord& begun, const Recipe& recipe, const OptionSet& options, const std::string& origin) {
   auto now = texts_of(options.values());
-  if (options.values().device == "auto") now["run.device"] = begun.options.at("run.device");
+  // The record has the device as it was found: without a number, since GPUs of one kind give the same bits.
+  const std::string& device = options.values().device;
+  now["run.device"] = device == "auto" ? begun.options.at("run.device") : device.starts_with("cuda") ? "cuda" : device;
   if (options.values().threads == 0) now["run.threads"] = begun.options.at("run.threads");
   compare_options(begun, now, recipe, options, origin);
 }

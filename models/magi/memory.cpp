@@ -72,7 +72,8 @@ double row_bytes(const ModelConfig& c, const ComputeForm& form, const RowSize& r
   const double widest = std::max({query, attention, caption, joint, post, inner, outer});
   const double joint_weight = form.fp8 || fused ? 0 : wide * 4 * 2 * D * D;  // in float32 while it multiplies
   const double joined = 2 * d(row.joined) * g * D * b;
-  const double within = std::max({d(row.rows) * D * widest, d(row.rows) * D * joint + joint_weight, d(row.rows) * D * attention + joined});
+  const double expanded = form.fused && wide == 0 && c.kv_heads < c.heads ? 2 * d(row.keys) * D * b : 0;  // attention/attend.cpp, float32
+  const double within = std::max({d(row.rows) * D * widest, d(row.rows) * D * joint + joint_weight, d(row.rows) * D * attention + joined + expanded});
   const double rotations = 3 * d(c.head_width) * d(row.rows + row.video);
   // Of the video; of each chunk the input and its successor; of each item its velocity.
   const double latents = 16 * d(c.latent_channels()) * d(row.video + 2 * row.embedded + row.rows);

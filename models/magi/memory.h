@@ -21,6 +21,7 @@ struct ComputeForm {
 struct RowSize {
   int64_t rows = 0;      // of all items together
   int64_t embedded = 0;  // of the chunks, which are embedded once for all branches
+  int64_t keys = 0;      // of the largest attention call
   int64_t joined = 0;    // keys of the largest attention call that sees rows of its own beside stored ones
   int64_t video = 0;     // of the whole video, given frames included
 };

@@ -119,6 +119,8 @@ TEST_CASE("MAGI-1: the plan of the published model at 720x720") {
   const ResolvedModel quantised = published("magi-1-4.5b-distill-fp8");
   const double narrow = plan_memory(planned(quantised, options_of(quantised), kGpu, magi::QuantisedAs::fp8)).denoise.weights;
   CHECK(narrow < 0.6 * plan.denoise.weights);
+  // A GPU that could compute in fp8 changes nothing where no layer is quantised.
+  CHECK(plan_memory(planned(model, options_of(model), kGpu, magi::QuantisedAs::fp8)).peak() == plan.peak());
 }
 
 TEST_CASE("MAGI-1: a run that does not fit is refused with what it needs, what there is and what would help") {

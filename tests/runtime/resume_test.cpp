@@ -342,7 +342,7 @@ TEST_CASE("damaged folders are refused with what is wrong") {
 
   // run.json
   CHECK_THAT(message([&] { fs::remove(bad / "run.json"); }), ContainsSubstring("run.json"));
-  for (const std::string text : {"", "[]", "{}", "{\"format\": 1}", "nothing", "{\"format\": 99}"})
+  for (const std::string text : {"", "[]", "{}", "{\"format\": 2}", "nothing", "{\"format\": 99}"})
     CHECK_THAT(message([&] { write_bytes(bad / "run.json", text); }), ContainsSubstring("run.json"));
   const auto edited = [&](const std::function<void(nlohmann::json&)>& edit) {
     return message([&] {
@@ -352,7 +352,8 @@ TEST_CASE("damaged folders are refused with what is wrong") {
     });
   };
   CHECK_THAT(edited([](auto& j) { j["more"] = 1; }), ContainsSubstring("unknown key 'more'"));
-  CHECK_THAT(edited([](auto& j) { j["format"] = 2; }), ContainsSubstring("expected format 1"));
+  CHECK_THAT(edited([](auto& j) { j["format"] = 3; }), ContainsSubstring("expected format 2"));
+  CHECK_THAT(edited([](auto& j) { j["format"] = 1; }), ContainsSubstring("earlier longtake"));
   CHECK_THAT(edited([](auto& j) { j["options"].erase("sampling.steps"); }), ContainsSubstring("sampling.steps is missing"));
   CHECK_THAT(edited([](auto& j) { j["options"]["sampling.stepz"] = "1"; }), ContainsSubstring("sampling.stepz"));
   CHECK_THAT(edited([](auto& j) { j["options"]["sampling.steps"] = 5; }), ContainsSubstring("sampling.steps"));

@@ -1,5 +1,5 @@
-// Block 0's attention, which both branches of a fused row share while their keys agree: the same bits as without sharing, and no sharing where
-// anything differs.
+// Block 0's attention, which both branches of a fused row share while their keys agree: the same bits as without
+// sharing, and no sharing where anything differs.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
@@ -18,7 +18,8 @@ double g_attention_flops = 0;
 
 std::unique_ptr<at::ObserverContext> count_attention(const at::RecordFunction& f) {
   const auto label = OpScope::parse(f.name());
-  if (label && label->name.starts_with("attention") && label->name != "attention on text") g_attention_flops += label->cost.flops;
+  if (label && label->name.starts_with("attention") && label->name != "attention on text")
+    g_attention_flops += label->cost.flops;
   return nullptr;
 }
 
@@ -26,13 +27,15 @@ std::unique_ptr<at::ObserverContext> count_attention(const at::RecordFunction& f
 template <class Call>
 double attention_flops(const Call& call) {
   g_attention_flops = 0;
-  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(count_attention).scopes({at::RecordScope::USER_SCOPE}));
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(count_attention).scopes({at::RecordScope::USER_SCOPE}));
   call();
   at::removeCallback(handle);
   return g_attention_flops;
 }
 
-// Windows of two chunks of 1200 and 600 tokens: calls for the last are too short for block 0 to gain from one branch less.
+// Windows of two chunks of 1200 and 600 tokens: calls for the last are too short for block 0 to gain from one branch
+// less.
 struct Fixture {
   static constexpr int64_t kPlane = 300, kTokens = 6 * kPlane;
   test::TinySkyReels tiny;
@@ -42,7 +45,10 @@ struct Fixture {
   std::vector<at::Tensor> embedded;
 
   Fixture(at::Device device, at::ScalarType dtype, int64_t dim, bool fp8 = false)
-      : tiny(device, dtype, dim), ints(at::TensorOptions().dtype(at::kLong)), plans(device), attention{&plans, fp8, fp8} {
+      : tiny(device, dtype, dim),
+        ints(at::TensorOptions().dtype(at::kLong)),
+        plans(device),
+        attention{&plans, fp8, fp8} {
     tiny.geometry.chunks = {{0, 4}, {4, 2}};
     tiny.geometry.latent_height = 40;
     tiny.geometry.latent_width = 30;
@@ -50,11 +56,16 @@ struct Fixture {
     tiny.transformer->merge_projections();
     for (const auto type : {dtype, at::kFloat8_e4m3fn}) plans.try_out(type, 2, dim / 2);
     for (const auto& chunk : tiny.geometry.chunks)
-      embedded.push_back(tiny.backbone().embed(at::randn({4, chunk.frames, 40, 30}, at::TensorOptions().dtype(at::kFloat).device(device))));
+      embedded.push_back(tiny.backbone().embed(
+          at::randn({4, chunk.frames, 40, 30}, at::TensorOptions().dtype(at::kFloat).device(device))));
   }
 
-  TokenSet columns(int64_t from, int64_t count) const { return TokenSet::columns(at::arange(from, from + count, ints).to(tiny.device)); }
-  skyreels::SkyReelsBackbone backbone() const { return {*tiny.transformer, {&tiny.cond, &tiny.uncond}, tiny.geometry, 1, {}, attention}; }
+  TokenSet columns(int64_t from, int64_t count) const {
+    return TokenSet::columns(at::arange(from, from + count, ints).to(tiny.device));
+  }
+  skyreels::SkyReelsBackbone backbone() const {
+    return {*tiny.transformer, {&tiny.cond, &tiny.uncond}, tiny.geometry, 1, {}, attention};
+  }
   KvCache cache() const { return KvCache(backbone().kv_shape(), tiny.dtype, tiny.device); }
   int64_t end(int chunk) const { return tiny.geometry.start(chunk) + tiny.geometry.chunk_tokens(chunk); }
 
@@ -72,7 +83,11 @@ struct Fixture {
       for (const Chunk& c : chunks) {
         if (c.tokens[branch].is_none()) continue;
         const int64_t frames = tiny.geometry.chunks[c.chunk].frames;
-        items.push_back({c.chunk, branch, c.tokens[branch], std::vector<double>(frames, c.timestep), {0, c.whole_window ? kTokens : end(c.chunk)}});
+        items.push_back({c.chunk,
+                         branch,
+                         c.tokens[branch],
+                         std::vector<double>(frames, c.timestep),
+                         {0, c.whole_window ? kTokens : end(c.chunk)}});
         inputs.push_back(common ? embedded[c.chunk] : embedded[c.chunk].clone());
       }
     return backbone().forward(items, inputs, kv);
@@ -84,7 +99,8 @@ struct Fixture {
       for (int branch = 0; branch < 2; ++branch) {
         const bool saved = branch == 1 && std::find(once.begin(), once.end(), c.chunk) != once.end();
         const auto rows = static_cast<double>(c.tokens[branch].count(tiny.geometry.chunks[c.chunk].frames, kPlane));
-        sum += (saved ? 1 : 2) * 4 * rows * static_cast<double>((c.whole_window ? kTokens : end(c.chunk)) * tiny.config.dim);
+        sum += (saved ? 1 : 2) * 4 * rows *
+               static_cast<double>((c.whole_window ? kTokens : end(c.chunk)) * tiny.config.dim);
       }
     return sum;
   }
@@ -98,9 +114,11 @@ struct Row {
 
 // One after the other on one cache.
 std::vector<Row> rows(const Fixture& f) {
-  const TokenSet all = TokenSet::all(), none = TokenSet::none(), columns = f.columns(0, 280), others = f.columns(20, 280), few = f.columns(3, 40);
+  const TokenSet all = TokenSet::all(), none = TokenSet::none(), columns = f.columns(0, 280),
+                 others = f.columns(20, 280), few = f.columns(3, 40);
   const TokenSet list = TokenSet::list(at::arange(5, 1155, f.ints).to(f.tiny.device));
-  const TokenSet on_host = TokenSet::columns(at::arange(0, 280, f.ints)), again = TokenSet::columns(at::arange(0, 280, f.ints));
+  const TokenSet on_host = TokenSet::columns(at::arange(0, 280, f.ints)),
+                 again = TokenSet::columns(at::arange(0, 280, f.ints));
   return {
       {"one chunk", {{0, {all, all}, 900}}, {0}},
       {"two chunks", {{0, {all, all}, 800}, {1, {all, all}, 999}}, {0}},
@@ -130,13 +148,15 @@ void check_same_bits(const KvCache& a, const KvCache& b) {
 TEST_CASE("rows whose branches share block 0's attention have the bits of rows that do not share it") {
   at::globalContext().setAllowTF32CuBLAS(false);
   for (const auto& device : test_devices())
-    for (const auto& [dtype, fp8] : {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, false}, std::pair{at::kBFloat16, true}})
+    for (const auto& [dtype, fp8] :
+         {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, false}, std::pair{at::kBFloat16, true}})
       // (Heads of 128 are for cuDNN, and slow elsewhere.)
       for (const int64_t dim : device.is_cpu() ? std::vector<int64_t>{48} : std::vector<int64_t>{48, 256}) {
         Fixture f(device, dtype, dim, fp8);
         KvCache shared = f.cache(), apart = f.cache();
         for (const Row& row : rows(f)) {
-          INFO(row.name << ", dim " << dim << ", " << c10::toString(dtype) << (fp8 ? ", attention in fp8 on " : " on ") << device.str());
+          INFO(row.name << ", dim " << dim << ", " << c10::toString(dtype) << (fp8 ? ", attention in fp8 on " : " on ")
+                        << device.str());
           std::vector<at::Tensor> got, want;
           CHECK(attention_flops([&] { got = f.forward(row.chunks, shared, true); }) == f.flops(row.chunks, row.once));
           CHECK(attention_flops([&] { want = f.forward(row.chunks, apart, false); }) == f.flops(row.chunks, {}));
@@ -149,21 +169,24 @@ TEST_CASE("rows whose branches share block 0's attention have the bits of rows t
 
 TEST_CASE("a run that goes on from its state shares block 0's attention where its keys agree") {
   for (const auto& device : test_devices()) {
-    Fixture f(device, at::kFloat, 48);
-    const std::vector<Row> all = rows(f);
-    for (const bool agree : {true, false}) {
-      KvCache kv = f.cache(), back = f.cache();
-      f.forward(all[0].chunks, kv, true);
-      if (!agree) f.forward({{0, {TokenSet::all(), TokenSet::none()}, 700}}, kv, true);
-      State state;
-      kv.save(state);
-      back.load(state);
-      CHECK(back.branches_agree() == agree);
-      const std::vector<at::Tensor> want = f.forward(all[1].chunks, kv, true);
-      std::vector<at::Tensor> got;
-      CHECK(attention_flops([&] { got = f.forward(all[1].chunks, back, true); }) ==
-            f.flops(all[1].chunks, agree ? all[1].once : std::vector<int>{}));
-      for (size_t i = 0; i < got.size(); ++i) CHECK(at::equal(got[i], want[i]));
+    for (const auto& [dtype, fp8] :
+         {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, false}, std::pair{at::kBFloat16, true}}) {
+      INFO(device.str() << ", " << c10::toString(dtype) << (fp8 ? ", attention in fp8" : ""));
+      Fixture f(device, dtype, device.is_cpu() ? 48 : 256, fp8);
+      const std::vector<Row> all = rows(f);
+      for (const bool agree : {true, false}) {
+        KvCache kv = f.cache(), back = f.cache();
+        f.forward(all[0].chunks, kv, true);
+        if (!agree) f.forward({{0, {TokenSet::all(), TokenSet::none()}, 700}}, kv, true);
+        State state;
+        kv.save(state);
+        back.load(state);
+        CHECK(back.branches_agree() == agree);
+        const std::vector<at::Tensor> want = f.forward(all[1].chunks, kv, true);
+        std::vector<at::Tensor> got;
+        CHECK(attention_flops([&] { got = f.forward(all[1].chunks, back, true); }) ==
+              f.flops(all[1].chunks, agree ? all[1].once : std::vector<int>{}));
+        for (size_t i = 0; i < got.size(); ++i) CHECK(at::equal(got[i], want[i]));
+      }
     }
   }
-}
