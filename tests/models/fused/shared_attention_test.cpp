@@ -190,3 +190,4 @@ TEST_CASE("a run that goes on from its state shares block 0's attention where it
       }
     }
   }
+}
