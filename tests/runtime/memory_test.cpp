@@ -143,6 +143,34 @@ TEST_CASE("windows that carry their history denoise beside the decoder's, and al
   }
 }
 
+TEST_CASE("frames that are shown before the run's own are held where they go in all stages") {
+  const auto plan = [](FrameTarget target, int64_t shown, bool only_decodes = false) {
+    const GenerateOptions o = large_options({{"policy", "causal"}, {"video.frames", "17"}});
+    PlanInput input = planned(o, at::kCPU);
+    RunRequest request = make_request(o);
+    request.shown_frames = shown;
+    plan_request(input, request);
+    input.frames_go = target, input.encodes = true, input.only_decodes = only_decodes;
+    return plan_memory(input);
+  };
+  for (const FrameTarget target : {FrameTarget::video, FrameTarget::tensors}) {
+    const MemoryPlan none = plan(FrameTarget::none, 100), alone = plan(target, 0), behind = plan(target, 100);
+    const double held = frame_target_bytes(target, true, 544, 960, 117, 20);
+    CHECK(held > 100e6);
+    for (const MemoryStage stage : kMemoryStages) {
+      INFO(name_of(stage));
+      CHECK(alone.stage(stage).total() == none.stage(stage).total());  // one push: nothing has gone there before it
+      CHECK(behind.stage(stage).total() - none.stage(stage).total() == Approx(held));
+    }
+    CHECK(plan(target, 100, true).decode.total() - plan(FrameTarget::none, 100, true).decode.total() == Approx(held));
+  }
+  // Remedies keep it in mind.
+  const GenerateOptions o = large_options({{"policy", "causal"}});
+  PlanInput input = planned(o, at::kCPU);
+  input.frames_go = FrameTarget::tensors, input.shown_frames = 1000;
+  CHECK(memory_outlook(o, input, 1e12).peak(o) == plan_memory(input).peak());
+}
+
 TEST_CASE("a VAE in bfloat16 takes half the memory, decoding and encoding") {
   const auto plan = [](const char* dtype, bool alone) {
     PlanInput input = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"run.vae_dtype", dtype}}));
