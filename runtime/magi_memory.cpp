@@ -135,7 +135,8 @@ void read_vae(MagiPlanInput& input, const ModelFiles& files, const ModelTarget& 
 HeldFrames held_frames(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
   const int64_t shown = input.request.shown_frames, pushed = input.request.decode_latents * temporal_stride;
-  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, run.height, run.width, shown + input.request.frames(), pushed), shown);
+  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, run.height, run.width, run.fps, shown + input.request.frames(), shown, pushed),
+                        shown);
 }
 
 MemoryPlan plan_only_decoding(const MagiPlanInput& input) {

@@ -7,6 +7,7 @@
 
 #include "models/ops/block_stream.h"
 #include "models/wan_vae/cost.h"
+#include "runtime/fragments.h"
 #include "runtime/progress.h"
 
 namespace longtake {
@@ -19,7 +20,7 @@ constexpr double kCpuSecondThread = 10e6;
 // Measured of libx264: what it is opened with, what it holds of a pixel of a frame, and how many frames: kFramesAhead, or at the end
 // of a fragment, which it is brought to, those of the fragment; besides, references and what its threads are at.
 constexpr double kEncoder = 10e6, kEncodedPixel = 5.5;
-constexpr int64_t kShortestFragment = 12, kFramesBesides = 8;
+constexpr int64_t kFramesBesides = 8;
 
 double rest(const PlanInput& input) { return library_bytes(input.on_cpu, std::min(input.form.value_bytes, input.vae_value_bytes)); }
 
@@ -28,8 +29,8 @@ double vae_weights(const PlanInput& input) { return loaded_bytes(input.vae_weigh
 HeldFrames held_frames(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   const int64_t made = s.plan.request.frames - (s.show_given ? 0 : s.plan.request.given_frames);
-  const int64_t pushed = s.decode_latents * input.vae.temporal_factor();
-  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, s.height, s.width, input.shown_frames + made, pushed), input.shown_frames);
+  const int64_t shown = input.shown_frames, pushed = s.decode_latents * input.vae.temporal_factor();
+  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, s.height, s.width, input.fps, shown + made, shown, pushed), shown);
 }
 
 // Of the transformer on its device.
@@ -109,11 +110,13 @@ double library_bytes(bool on_cpu, int64_t value_bytes) {
 
 double second_thread_bytes(bool on_cpu) { return on_cpu ? kCpuSecondThread : 0; }
 
-double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int64_t frames, int64_t pushed) {
+double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int fps, int64_t frames, int64_t shown, int64_t pushed) {
   if (!on_cpu || target == FrameTarget::none) return 0;
   const auto pixels = static_cast<double>(height * width);
   if (target == FrameTarget::tensors) return 3 * pixels * static_cast<double>(frames);
-  const int64_t waiting = target == FrameTarget::video ? kFramesAhead : std::max(pushed, kShortestFragment);
+  int64_t waiting = kFramesAhead;
+  if (target == FrameTarget::growing_video)
+    waiting = std::max(longest_fragment(fps, pushed), shown > 0 ? longest_fragment(fps, std::min(shown, kShownAtOnce)) : 0);
   return kEncoder + kEncodedPixel * pixels * static_cast<double>(std::min(frames, waiting + kFramesBesides));
 }
 

@@ -57,8 +57,9 @@ double library_bytes(bool on_cpu, int64_t value_bytes);
 double second_thread_bytes(bool on_cpu);
 // Frames that libx264 looks ahead.
 inline constexpr int64_t kFramesAhead = 42;
-// Where frames go: what is held there at most of a video of so many frames, `pushed` of them decoded at once.
-double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int64_t frames, int64_t pushed);
+// Where frames go: what is held there at most of a video of so many frames, the first `shown` of them not made, the others
+// decoded `pushed` at once.
+double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int fps, int64_t frames, int64_t shown, int64_t pushed);
 // The same over a run's stages: where frames are shown before the run's own it is held in all of them, else once the run has handed on some.
 struct HeldFrames {
   double always = 0, later = 0;

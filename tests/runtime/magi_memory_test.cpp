@@ -118,7 +118,7 @@ TEST_CASE("MAGI-1: frames that are shown before the run's own are held where the
     const MemoryPlan none = plan_memory(input);
     input.frames_go = FrameTarget::tensors;
     const MemoryPlan behind = plan_memory(input);
-    const double held = frame_target_bytes(FrameTarget::tensors, true, input.request.config.run.height, input.request.config.run.width, 196, 24);
+    const double held = frame_target_bytes(FrameTarget::tensors, true, input.request.config.run.height, input.request.config.run.width, 24, 196, 100, 24);
     for (const MemoryStage stage : kMemoryStages) {
       INFO(name_of(stage));
       CHECK(behind.stage(stage).total() - none.stage(stage).total() == Approx(held));
