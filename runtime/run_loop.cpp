@@ -148,6 +148,7 @@ class WindowRun {
     int end = first;
     while (end < static_cast<int>(chunks.size()) && chunks[end].last_row <= row) ++end;
     finished_ += end - first;
+    decodes_soon_ = settings_.decode_ahead && !waits_for_window(static_cast<int>(row), layout_.windows[w].rows);
     decode_soon([this, w, first, end] {  // one task: see take_up()
       for (int c = first; c < end; ++c) decoder_.decode(w, c, folder_->chunk(w, c).to(device_));
     });

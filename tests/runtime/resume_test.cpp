@@ -29,6 +29,7 @@ struct Output {
   std::vector<std::string> notes;
   RunStats stats;
   int rows = 0;  // that were computed
+  int frames_before_rows = 0;
 };
 
 // Two windows of a tiny model, whose overlap ends within a chunk; everything that a run needs.
@@ -68,7 +69,7 @@ class World {
     hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
     hooks.on_note = [&](const std::string& note) { out.notes.push_back(note); };
     hooks.denoise.on_row = [&](int, int) {
-      ++out.rows;
+      if (out.rows++ == 0 && out.frames.defined()) out.frames_before_rows = static_cast<int>(out.frames.size(1));
       if (on_row) on_row(out.rows);
     };
     hooks.should_stop = [&] { return stop_after && out.rows >= *stop_after; };
@@ -175,6 +176,26 @@ TEST_CASE("a run stopped behind any row goes on to the same bits") {
     CHECK(world.settings.plan.windows.size() == 3);
   }
   check_rows(world, every);
+}
+
+TEST_CASE("a resumed run decodes beside its rows what an uninterrupted one does") {
+  World world;
+  world.settings.plan = plan_windows({.frames = 17, .window_frames = 17, .overlap_frames = 0, .chunk = 2});
+  world.settings.decode_ahead = true;
+  world.settings.decode_queue = 0;  // what is to be decoded soon is decoded at once
+  world.settings.decode_latents = 1;
+  const auto resumed = [&](int stop) {
+    const TemporaryFolder folder;
+    world.run(RunFolder::create(folder / "x.run", some_record()).get(), stop);
+    return world.run(RunFolder::open(folder / "x.run", RunFolder::Access::write).get());
+  };
+  const Output whole = world.run(nullptr);
+  REQUIRE(whole.rows == 5);
+  CHECK(resumed(3).frames_before_rows == 5);  // of the first chunk
+  const Output last = resumed(4);
+  CHECK(last.rows == 1);
+  CHECK(last.frames_before_rows == 0);  // with one row left they wait
+  check_equal(whole, last);
 }
 
 TEST_CASE("compressed keys and values go on within a window to the same bits") {
