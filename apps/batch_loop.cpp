@@ -114,6 +114,8 @@ class Batch {
       GenerateOptions o = job->options.values();
       const std::unique_ptr<VideoRequest> request = make_video_request(group.model.recipe, o);
       for (const std::string& text : request->all_texts()) texts.insert(text);
+      // How long a video is that is gone on from is known when its turn comes: it is taken for as long as the encoder looks ahead.
+      if (!o.video.empty() && !o.only_new) request->shown_frames = kFramesAhead;
       std::string note;
       memory_[job] = {memory.settle(o, *request, !engine->knows(request->all_texts()), note), o.decode_latents};
       if (!note.empty() && notes.insert(note).second) progress_.note(note);

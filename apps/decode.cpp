@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/commands.h"
 #include "apps/model_family.h"
@@ -45,6 +46,14 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   check_same_vae(folder->record(), model.require_files(), run);
   // Without the transformer, whose precision may need another device.
   const ModelTarget target{.device = open_device(o.device), .dtype = *dtype_named(o.dtype), .vae_dtype = dtype_named(o.vae_dtype)};
+  std::optional<RunInputs> inputs;
+  if (!o.video.empty() && !o.only_new) {
+    check_same_file(folder->record(), "conditioning.video", o.video, run);
+    GenerateOptions read = o;
+    read.end_image.clear();  // it is in the latents
+    inputs.emplace(read, context_rule(model.recipe, read));
+    request->shown_frames = inputs->shown_frames();
+  }
   std::string note;
   settle_decoding(model, target, given("run.decode_latents") && o.decode_latents > 0, o, *request, note);
   Progress progress;
@@ -53,12 +62,7 @@ void run_decode(const std::string& run, const std::vector<OptionAssignment>& fla
   if (without_effect(model.recipe, "run.decode_latents").empty()) settings["run"]["decode_latents"] = o.decode_latents;
   for (const char* key : {"resume", "overwrite_run"}) settings["run"].erase(key);
   VideoSink sink(o, settings);
-  if (!o.video.empty() && !o.only_new) {
-    check_same_file(folder->record(), "conditioning.video", o.video, run);
-    GenerateOptions read = o;
-    read.end_image.clear();  // it is in the latents
-    RunInputs(read, context_rule(model.recipe, read)).show(sink);
-  }
+  if (inputs) inputs->show(sink);
   GenerateHooks hooks;
   hooks.on_window_start = [&](int window) { progress.stage(fmt::format("decoding window {}/{}", window + 1, layout.windows.size())); };
   hooks.on_latents = [&](int window, const at::Tensor& latents) { sink.latents(window, latents); };

@@ -3,17 +3,19 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "base/error.h"
 
 namespace longtake {
 namespace {
 
-// A handler can reach nothing but this.
-volatile sig_atomic_t requests = 0;
+// A handler can reach nothing but this; threads ask for it.
+std::atomic<bool> requested_once = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 void on_signal(int) {
-  if (requests) _exit(static_cast<int>(ExitCode::interrupted));
-  requests = 1;
+  if (requested_once.exchange(true)) _exit(static_cast<int>(ExitCode::interrupted));
   constexpr char text[] = "\nlongtake: stopping after this step; once more stops at once\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
 }
@@ -28,7 +30,7 @@ void handle(int signal, void (*handler)(int)) {
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
-  requests = 0;
+  requested_once = false;
   handle(SIGINT, on_signal);
   handle(SIGTERM, on_signal);
 }
@@ -38,6 +40,6 @@ InterruptGuard::~InterruptGuard() {
   handle(SIGTERM, SIG_DFL);
 }
 
-bool InterruptGuard::requested() { return requests != 0; }
+bool InterruptGuard::requested() { return requested_once; }
 
 }  // namespace longtake

@@ -123,6 +123,7 @@ void pass_decoding(const ModelFiles& files, const ModelTarget& target, bool aske
   PlanInput input = plan_decoder(files, target);
   input.frames_go = frame_target(options, /*grows=*/false);
   input.settings = request.settings;
+  input.shown_frames = request.shown_frames;
   const auto peak = [&](int latents) {
     input.settings.decode_latents = latents;
     return plan_memory(input).peak();

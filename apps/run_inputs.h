@@ -39,7 +39,10 @@ class RunInputs {
   void show(VideoSink& sink) const;
 
   // Gives the frames to a run of the same options.
-  void give(VideoRequest& request) const { request.give(given_, end_); }
+  void give(VideoRequest& request) const {
+    request.give(given_, end_);
+    request.shown_frames = shown_frames();
+  }
 
  private:
   std::string note_;

@@ -36,9 +36,10 @@ class SkyreelsWindows final : public WindowMaker {
       : settings_(settings), make_backbone_(make_backbone), vae_(vae), policy_(policy), noise_(noise), device_(device), decoder_(decoder),
         solver_(settings.steps, settings.shift) {}
 
+  // In the order of memory that it is read back in from a folder: the VAE's last bits go by that where it decodes one latent at once.
   at::Tensor encode_prefix(int window) override {
     const at::Tensor frames = window == 0 ? settings_.given.to(device_) : decoder_.tail();
-    return vae_.encode(frames.unsqueeze(0)).squeeze(0).narrow(1, 0, span(window).prefix_latents);
+    return vae_.encode(frames.unsqueeze(0)).squeeze(0).narrow(1, 0, span(window).prefix_latents).contiguous();
   }
 
   at::Tensor encode_end_picture(int) override { return vae_.encode(settings_.end_picture.to(device_).unsqueeze(0)).squeeze(0); }

@@ -18,7 +18,8 @@ struct GenerateHooks {
   // New frames only: [3, n, H, W] in [-1, 1], in order. Called from the decoding thread where finished chunks are decoded ahead.
   std::function<void(const at::Tensor& frames)> on_frames;
   std::function<void(const std::string&)> on_note;  // what the user should know
-  std::function<bool()> should_stop;                // asked between rows: true ends the run with an Error (interrupted)
+  std::function<bool()> should_stop;                // true ends the run with an Error (interrupted); asked between rows, and
+                                                    // by the decoding thread between chunks that a folder holds
 };
 
 }  // namespace longtake

@@ -133,16 +133,19 @@ void read_vae(MagiPlanInput& input, const ModelFiles& files, const ModelTarget& 
   input.vae_weights = part_sizes(files.vae, vae_dtype(input.recipe, target));
 }
 
-double frame_bytes(const MagiPlanInput& input) {
+HeldFrames held_frames(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
-  return frame_target_bytes(input.frames_go, input.on_cpu, run.height, run.width, input.request.frames(), run.chunk_frames * temporal_stride);
+  const int64_t shown = input.request.shown_frames, pushed = input.request.decode_latents * temporal_stride;
+  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, run.height, run.width, run.fps, shown + input.request.frames(), shown, pushed),
+                        shown);
 }
 
 MemoryPlan plan_only_decoding(const MagiPlanInput& input) {
+  const HeldFrames frames = held_frames(input);
   MemoryPlan plan;
   plan.decode.vae = resident_vae(input, /*codes=*/true);
   plan.decode.coding = decode_bytes(input);
-  plan.decode.rest = library_bytes(input.on_cpu, input.vae_value_bytes) + frame_bytes(input);
+  plan.decode.rest = library_bytes(input.on_cpu, input.vae_value_bytes) + frames.always + frames.later;
   return plan;
 }
 
@@ -211,8 +214,12 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
   const magi::RunConfig& run = input.request.config.run;
   const magi::VideoSettings s = input.request.settings();
   const int64_t tokens = int64_t{run.chunk_frames} * (run.height / 16) * (run.width / 16);
+  const HeldFrames frames = held_frames(input);
   MemoryPlan plan;
-  if (input.encodes) plan.text = plan_text(input.text_encoder, input.text, input.caption_rows, /*value_bytes=*/4, input.on_cpu);
+  if (input.encodes) {
+    plan.text = plan_text(input.text_encoder, input.text, input.caption_rows, /*value_bytes=*/4, input.on_cpu);
+    plan.text.rest += frames.always;
+  }
   plan.host = offloaded_bytes(input);
 
   StageMemory all;
@@ -225,6 +232,8 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     plan.load.vae = input.vae_weights.converted * static_cast<double>(input.vae_value_bytes);  // its file is let go before
     plan.load.rest = 0;
   }
+  plan.load.rest += frames.always;
+  all.rest += frames.always;
   all.kv = text_bytes(input, s.size);
 
   const double coding = decode_bytes(input);
@@ -241,7 +250,7 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     return row.finished >= 0 && s.size.emitted(row.finished).begin < s.size.emitted(row.finished).end;
   };
   auto done = std::count_if(rows.begin(), rows.end(), is_shown);  // chunks to decode, before a row
-  if (done > 1) plan.decode.rest += frame_bytes(input);  // of the first of them
+  if (done > 1) plan.decode.rest += frames.later;  // of the first of them
   // From the last row back: the first chunk that a row or a later one reads.
   int64_t first = s.size.chunks;
   for (size_t i = rows.size(); i-- > 0;) {
@@ -260,7 +269,7 @@ MemoryPlan plan_memory(const MagiPlanInput& input) {
     if (const auto beside = done - waits; ahead && beside > 0) {
       m.coding = coding;
       m.rest += second_thread_bytes(input.on_cpu);
-      if (beside > 1) m.rest += frame_bytes(input);
+      if (beside > 1) m.rest += frames.later;
     } else {
       m.vae = resident_vae(input, /*codes=*/false);
     }
@@ -291,7 +300,8 @@ MemoryOutlook memory_outlook(const GenerateOptions& options, const MagiPlanInput
       MagiPlanInput changed = input;
       changed.offload = o.offload;
       MagiRequest request = make_magi_request(input.recipe, o);
-      request.given = input.request.given, request.run.decode_ahead = input.request.run.decode_ahead;
+      request.given = input.request.given, request.shown_frames = input.request.shown_frames;
+      request.run.decode_ahead = input.request.run.decode_ahead;
       plan_request(changed, request, input.encodes);
       const DecodeChoice choice = choose_decoding(o, changed, room);
       changed.request.decode_latents = choice.latents, changed.request.run.decode_ahead = choice.ahead;

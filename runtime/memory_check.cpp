@@ -142,7 +142,9 @@ MemoryOutlook memory_outlook(const GenerateOptions& options, const PlanInput& in
       changed.form.fp8 = o.precision == "fp8";
       changed.offload = o.offload;
       changed.vae_value_bytes = static_cast<int64_t>(c10::elementSize(ModelTarget{.vae_dtype = dtype_named(o.vae_dtype)}.wan_vae_dtype()));
-      plan_request(changed, make_request(o));
+      RunRequest request = make_request(o);
+      request.shown_frames = input.shown_frames;
+      plan_request(changed, request);
       const DecodeChoice choice = choose_decoding(o, changed, room);
       changed.settings.decode_latents = choice.latents;
       return plan_memory(changed).peak();

@@ -7,6 +7,7 @@
 
 #include "models/ops/block_stream.h"
 #include "models/wan_vae/cost.h"
+#include "runtime/fragments.h"
 #include "runtime/progress.h"
 
 namespace longtake {
@@ -16,18 +17,20 @@ namespace {
 constexpr double kCpuRest = 40e6, kCpuRestBf16 = 80e6, kCudaRest = 100e6;
 constexpr double kCpuTextRest = 10e6;  // a text encoder needs little of that
 constexpr double kCpuSecondThread = 10e6;
-// Measured of libx264: what it is opened with, what it holds of a pixel of a frame, and how many frames: those that it looks ahead, or at the end
+// Measured of libx264: what it is opened with, what it holds of a pixel of a frame, and how many frames: kFramesAhead, or at the end
 // of a fragment, which it is brought to, those of the fragment; besides, references and what its threads are at.
 constexpr double kEncoder = 10e6, kEncodedPixel = 5.5;
-constexpr int64_t kFramesAhead = 42, kShortestFragment = 12, kFramesBesides = 8;
+constexpr int64_t kFramesBesides = 8;
 
 double rest(const PlanInput& input) { return library_bytes(input.on_cpu, std::min(input.form.value_bytes, input.vae_value_bytes)); }
 
 double vae_weights(const PlanInput& input) { return loaded_bytes(input.vae_weights, static_cast<double>(input.vae_value_bytes), input.on_cpu); }
 
-double frame_bytes(const PlanInput& input) {
+HeldFrames held_frames(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
-  return frame_target_bytes(input.frames_go, input.on_cpu, s.height, s.width, s.plan.request.frames, s.decode_latents * input.vae.temporal_factor());
+  const int64_t made = s.plan.request.frames - (s.show_given ? 0 : s.plan.request.given_frames);
+  const int64_t shown = input.shown_frames, pushed = s.decode_latents * input.vae.temporal_factor();
+  return HeldFrames::of(frame_target_bytes(input.frames_go, input.on_cpu, s.height, s.width, input.fps, shown + made, shown, pushed), shown);
 }
 
 // Of the transformer on its device.
@@ -67,7 +70,7 @@ double encode_bytes(const PlanInput& input) {
   return static_cast<double>(vae_encode_peak_bytes(input.vae, s.height, s.width, latents, input.vae_value_bytes));
 }
 
-// One push of the VAE, and what is held then where the frames before it went.
+// One push of the VAE, and what is held then where the run's frames before it went.
 struct Push {
   double coding = 0, frames = 0;
 };
@@ -84,7 +87,7 @@ Push widest_push(const PlanInput& input) {
     return static_cast<double>(vae_decode_push_bytes(input.vae, s.height, s.width, pushed, first, input.vae_value_bytes));
   };
   const int64_t first = std::min<int64_t>(latents, s.decode_latents), next = std::min<int64_t>(latents - first, s.decode_latents);
-  const double frames = frame_bytes(input);
+  const double frames = held_frames(input).later;
   const Push a{bytes(first, true), s.plan.windows.size() > 1 ? frames : 0};
   if (next == 0) return a;
   const Push b{bytes(next, false), frames};
@@ -107,11 +110,13 @@ double library_bytes(bool on_cpu, int64_t value_bytes) {
 
 double second_thread_bytes(bool on_cpu) { return on_cpu ? kCpuSecondThread : 0; }
 
-double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int64_t frames, int64_t pushed) {
+double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int fps, int64_t frames, int64_t shown, int64_t pushed) {
   if (!on_cpu || target == FrameTarget::none) return 0;
   const auto pixels = static_cast<double>(height * width);
   if (target == FrameTarget::tensors) return 3 * pixels * static_cast<double>(frames);
-  const int64_t waiting = target == FrameTarget::video ? kFramesAhead : std::max(pushed, kShortestFragment);
+  int64_t waiting = kFramesAhead;
+  if (target == FrameTarget::growing_video)
+    waiting = std::max(longest_fragment(fps, pushed), shown > 0 ? longest_fragment(fps, std::min(shown, kShownAtOnce)) : 0);
   return kEncoder + kEncodedPixel * pixels * static_cast<double>(std::min(frames, waiting + kFramesBesides));
 }
 
@@ -158,22 +163,27 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const GenerateSettings& s = input.settings;
   const int64_t branches = s.denoise.branches();
   const Push push = widest_push(input);
+  const HeldFrames frames = held_frames(input);
   MemoryPlan plan;
   if (input.only_decodes) {
     plan.decode.vae = vae_weights(input);
     plan.decode.coding = push.coding;
-    plan.decode.rest = rest(input) + push.frames;
+    plan.decode.rest = rest(input) + frames.always + push.frames;
     return plan;
   }
-  if (input.encodes) plan.text = plan_text(input.text_encoder, input.text, input.text_length, input.form.value_bytes, input.on_cpu);
+  if (input.encodes) {
+    plan.text = plan_text(input.text_encoder, input.text, input.text_length, input.form.value_bytes, input.on_cpu);
+    plan.text.rest += frames.always;
+  }
   plan.load = plan_load(input);
+  plan.load.rest += frames.always;
   if (input.offload)
     for (int64_t i = 0; i < input.config.layers; ++i) plan.host += skyreels::block_bytes(input.config, input.form, i);
 
   StageMemory all;
   all.weights = resident_weights(input);
   all.vae = vae_weights(input);
-  all.rest = rest(input);
+  all.rest = rest(input) + frames.always;
   const double texts = static_cast<double>(input.texts) * skyreels::text_kv_bytes(input.config, input.form, input.text_length);
 
   plan.denoise = plan.decode = all;
@@ -202,7 +212,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
       m.activations = skyreels::row_bytes(input.config, input.form, size);
       m.coding = row.decodes_beside ? push.coding : goes_on ? history : 0;
       if (row.decodes_beside) m.rest += second_thread_bytes(input.on_cpu);
-      if (row.encodes_beside) m.rest += frame_bytes(input);
+      if (row.encodes_beside) m.rest += frames.later;
       if (m.total() > plan.denoise.total()) plan.denoise = m;
     }
   }

@@ -55,8 +55,17 @@ double mapped_meanwhile(const PartSizes& part, bool on_cpu);
 double library_bytes(bool on_cpu, int64_t value_bytes);
 // Where frames are decoded beside denoising: the heap of a second thread that computes. On the CPU alone, as what follows.
 double second_thread_bytes(bool on_cpu);
-// Where frames go: what is held there at most of a video of so many frames, `pushed` of them decoded at once.
-double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int64_t frames, int64_t pushed);
+// Frames that libx264 looks ahead.
+inline constexpr int64_t kFramesAhead = 42;
+// Where frames go: what is held there at most of a video of so many frames, the first `shown` of them not made, the others
+// decoded `pushed` at once.
+double frame_target_bytes(FrameTarget target, bool on_cpu, int64_t height, int64_t width, int fps, int64_t frames, int64_t shown, int64_t pushed);
+// The same over a run's stages: where frames are shown before the run's own it is held in all of them, else once the run has handed on some.
+struct HeldFrames {
+  double always = 0, later = 0;
+
+  static HeldFrames of(double bytes, int64_t shown) { return shown > 0 ? HeldFrames{bytes, 0} : HeldFrames{0, bytes}; }
+};
 // Encoding texts of `length` tokens with the encoder in `value_bytes` a value.
 StageMemory plan_text(const PartSizes& encoder, const Umt5Sizes& sizes, int64_t length, int64_t value_bytes, bool on_cpu);
 

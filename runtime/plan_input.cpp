@@ -102,6 +102,8 @@ void plan_request(PlanInput& input, const RunRequest& request) {
   const GenerateSettings& s = input.settings = request.settings;
   input.policy = request.policy;
   input.prompts = request.prompts;
+  input.shown_frames = request.shown_frames;
+  input.fps = request.fps;
   input.texts = static_cast<int64_t>(request.all_texts().size());
   input.form.fp8_attention = input.form.fp8 && input.form.fused && !s.denoise.kv.compresses();
   input.form.gives_queries = s.denoise.kv.compresses();

@@ -62,6 +62,8 @@ struct PlanInput {
   PolicyChoice policy;
   int64_t texts = 1;  // whose keys and values it holds
   std::vector<std::string> prompts;  // over time; with one, nothing is said of them
+  int64_t shown_frames = 0;  // as in VideoRequest
+  int fps = 24;
   std::string preview;  // the policy's decisions by step (CachePolicy::preview); "" where they are not known
 };
 

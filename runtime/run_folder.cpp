@@ -151,6 +151,8 @@ std::unique_ptr<RunFolder> RunFolder::open(const fs::path& folder, Access access
   auto lock = access == Access::write ? std::make_unique<FolderLock>(folder) : nullptr;
   const fs::path file = folder / kRecord;
   RunRecord record = RunRecord::from_json(read_small_file(file), file.string());
+  if (lock) fs::remove(folder / kFinished, error);
+  if (error) fail_file("cannot remove {}: {}; let it be written to, and try again", (folder / kFinished).string(), error.message());
   return std::unique_ptr<RunFolder>(new RunFolder(folder, std::move(record), std::move(lock)));
 }
 

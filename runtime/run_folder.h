@@ -46,7 +46,7 @@ class RunFolder {
 
   // Makes the folder and writes run.json; nothing may be there but leftovers of a run that died before its own.
   static std::unique_ptr<RunFolder> create(const std::filesystem::path& folder, const RunRecord& record);
-  // Reads run.json and which records there are.
+  // Reads run.json and which records there are. Whoever writes goes on with the run: it is no longer marked as finished.
   static std::unique_ptr<RunFolder> open(const std::filesystem::path& folder, Access access);
   // Whether its output is complete: there is nothing to go on with.
   static bool is_finished(const std::filesystem::path& folder);

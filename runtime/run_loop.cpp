@@ -35,14 +35,16 @@ std::optional<c10::Stream> decoding_stream(const at::Device& device) {
   return found->second;
 }
 
-// What the folder holds of a window; `before` as for RunFolder::prefix.
-void decode_window(WindowDecoder& decoder, const RunLayout& layout, const at::Device& device, const RunFolder& folder, int w,
-                   const at::Tensor& before) {
+// What the folder holds of a window; `before` as for RunFolder::prefix. Returns whether that is all decoded: `stop` is asked before each chunk.
+bool decode_window(WindowDecoder& decoder, const RunLayout& layout, const at::Device& device, const RunFolder& folder, int w,
+                   const at::Tensor& before, const std::function<bool()>& stop = {}) {
   const at::Tensor prefix = folder.prefix(w, before);
   decoder.begin_window(w, prefix.defined() ? prefix.to(device) : prefix);
-  const int first = layout.windows[w].given;
-  for (int c = first; c < first + folder.chunks(w); ++c) decoder.decode(w, c, folder.chunk(w, c).to(device));
+  const int first = layout.windows[w].given, end = first + folder.chunks(w);
+  int c = first;
+  for (; c < end && !(stop && stop()); ++c) decoder.decode(w, c, folder.chunk(w, c).to(device));
   decoder.end_window();
+  return c == end;
 }
 
 class WindowRun {
@@ -54,18 +56,18 @@ class WindowRun {
         queue_(settings.decode_ahead ? settings.decode_queue : 0) {}
 
   RunStats run() {
-    const int first = folder_ ? take_up() : 0;
-    for (int w = first; w < windows(); ++w) {
-      try {
+    try {
+      const int first = folder_ ? take_up() : 0;
+      for (int w = first; w < windows(); ++w) {
         if (w > first) stop_if_asked();
         run_window(w, w == first && folder_ ? folder_->state(w) : std::nullopt);
-      } catch (const Stopped&) {
-        decode_rest();
-        queue_.wait();
-        fail(ExitCode::interrupted, "interrupted with {} of {} chunks finished", finished_, layout_.chunks());
       }
+      wait_for_frames();
+    } catch (const Stopped&) {
+      decode_rest();
+      queue_.wait();
+      fail(ExitCode::interrupted, "interrupted with {} of {} chunks finished", finished_, layout_.chunks());
     }
-    queue_.wait();
     stats_.decode_seconds = decoder_.seconds();
     return stats_;
   }
@@ -77,6 +79,12 @@ class WindowRun {
 
   void stop_if_asked() const {
     if (hooks_.should_stop && hooks_.should_stop()) throw Stopped{};
+  }
+
+  // Until all that was posted is decoded. Throws Stopped where that was cut short.
+  void wait_for_frames() {
+    queue_.wait();
+    if (cut_short_) throw Stopped{};
   }
 
   // The windows that the folder holds are decoded again; returns the first one that it does not.
@@ -91,8 +99,8 @@ class WindowRun {
     // One task, so that a long video does not fill the queue: denoising goes on at once.
     post([this, windows = made.windows] {
       at::Tensor before;
-      for (int w = 0; w < windows; ++w) {
-        decode_window(decoder_, layout_, device_, *folder_, w, before);
+      for (int w = 0; w < windows && !cut_short_; ++w) {
+        cut_short_ = !decode_window(decoder_, layout_, device_, *folder_, w, before, hooks_.should_stop);
         before = folder_->latents(w, before);
       }
     });
@@ -108,7 +116,7 @@ class WindowRun {
     if (window.prefix == 0) return {};
     if (window.carried) return previous_.narrow(1, previous_.size(1) - layout_.overlap, window.prefix);
     if (folder_ && folder_->holds_prefix(w)) return folder_->prefix(w, {}).to(device_);
-    queue_.wait();
+    wait_for_frames();
     at::Tensor prefix;
     {
       const Stopwatch watch(stats_.encode_seconds);
@@ -121,7 +129,7 @@ class WindowRun {
   // Encoded anew by a resumed run: the same picture gives the same bits.
   at::Tensor end_picture(int w) {
     if (!layout_.windows[w].end_picture) return {};
-    queue_.wait();
+    wait_for_frames();
     const Stopwatch watch(stats_.encode_seconds);
     return maker_.encode_end_picture(w);
   }
@@ -148,6 +156,7 @@ class WindowRun {
     int end = first;
     while (end < static_cast<int>(chunks.size()) && chunks[end].last_row <= row) ++end;
     finished_ += end - first;
+    decodes_soon_ = settings_.decode_ahead && !waits_for_window(static_cast<int>(row), layout_.windows[w].rows);
     decode_soon([this, w, first, end] {  // one task: see take_up()
       for (int c = first; c < end; ++c) decoder_.decode(w, c, folder_->chunk(w, c).to(device_));
     });
@@ -214,7 +223,10 @@ class WindowRun {
 
   // On the decoder's stream, where there is one: behind what is launched by now. Whoever waits for the queue finds the work done, and memory of
   // that stream is written again behind what read it, because the next task is launched behind that.
-  void post(std::function<void()> task) {
+  void post(std::function<void()> decode) {
+    auto task = [this, decode = std::move(decode)] {
+      if (!cut_short_) decode();
+    };
     if (!decoding_) return queue_.post(std::move(task));
     const auto launched = std::make_shared<c10::Event>(device_.type());
     launched->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
@@ -268,12 +280,13 @@ class WindowRun {
   at::Tensor previous_;                         // latents of the window before
   std::vector<std::function<void()>> waiting_;  // of this window, not decoded yet
   bool decodes_soon_ = settings_.decode_ahead;
-  int finished_ = 0;                            // chunks of the run
+  bool cut_short_ = false;  // of the queue: what was taken up is not all decoded, and nothing may go behind it
+  int finished_ = 0;        // chunks of the run
   bool told_size_ = false;
   Clock::time_point row_began_, state_written_ = Clock::now();
-  std::optional<double> state_seconds_;  // that the last state took
+  std::optional<double> state_seconds_;        // that the last state took
   const std::optional<c10::Stream> decoding_;  // of the queue's thread, on a GPU
-  WorkQueue queue_;                      // last: it stops before what its tasks use is gone
+  WorkQueue queue_;                            // last: it stops before what its tasks use is gone
 };
 
 }  // namespace

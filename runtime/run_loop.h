@@ -67,7 +67,8 @@ inline bool waits_for_window(int row, int rows) { return row + 2 >= rows; }
 //
 // With a run folder, what is done is kept there, and what is there already is not done again: its frames and latents go through
 // the hooks like new ones, and everything ends in the same bits as a run that was never interrupted. A run that stops on
-// should_stop has decoded all chunks that are finished, and kept where it stood if the state fits checkpoint_bytes.
+// should_stop has decoded all chunks that are finished, and kept where it stood if the state fits checkpoint_bytes; of windows that were
+// there already it has decoded the first ones alone if it was still at them.
 //
 // The policy and the noise are those that `maker` denoises with.
 //

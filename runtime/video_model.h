@@ -34,6 +34,8 @@ class VideoRequest {
   // Frames that the video begins with [3, n, H, W] in [-1, 1] and the picture that it leads to [3, 1, H, W]; undefined for none. They are
   // those that the options name.
   virtual void give(const at::Tensor& given, const at::Tensor& end_picture) = 0;
+
+  int64_t shown_frames = 0;  // that the output shows before the run's own: they go there before anything is encoded or loaded
 };
 
 class VideoModel {

@@ -4,13 +4,13 @@
 #include <ATen/ops/stack.h>
 
 #include "base/error.h"
+#include "runtime/fragments.h"
 
 namespace longtake {
 namespace {
 
 constexpr int64_t kMaxFrames = 1'000'000;
 constexpr int64_t kPartBytes = int64_t{64} << 20;  // of the file's frames that are held at once
-constexpr size_t kPartFrames = 32;                 // that are handed out at once
 
 // The middle of the new rate's frame `index`, as a frame of the file.
 int64_t source_of(int64_t index, const VideoInfo& info, int fps) {
@@ -43,7 +43,7 @@ void FittedVideo::read(const std::function<void(const at::Tensor& frames)>& take
 
 void FittedVideo::pass(const std::function<void(const at::Tensor& frames)>& take) const {
   VideoReader reader(path_);
-  const int64_t part_frames = std::clamp<int64_t>(kPartBytes / (int64_t{info_.height} * info_.width * 3), 1, kPartFrames);
+  const int64_t part_frames = std::clamp<int64_t>(kPartBytes / (int64_t{info_.height} * info_.width * 3), 1, kShownAtOnce);
   std::vector<at::Tensor> waiting;
   int64_t next = 0, first = 0;  // of the new rate, and the part's first frame of the file
   const auto hand_out = [&] {
@@ -54,7 +54,7 @@ void FittedVideo::pass(const std::function<void(const at::Tensor& frames)>& take
     if (++next > kMaxFrames)
       fail_file("cannot go on from {}: at {} fps it has more than {} frames; cut it first", path_.string(), fps_, kMaxFrames);
     waiting.push_back(frame);
-    if (waiting.size() == kPartFrames) hand_out();
+    if (static_cast<int64_t>(waiting.size()) == kShownAtOnce) hand_out();
   };
   at::Tensor last;
   for (;;) {

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/pending_file.h"
+#include "runtime/fragments.h"
 #include "video_io/encoder.h"
 #include "video_io/frames.h"
 #include "video_io/mp4_file.h"
@@ -21,11 +22,8 @@ struct VideoWriter::Stream {
         file(pending ? pending->temporary() : o.growing, o.path, encoder.context(), o.tags,
              pending ? Mp4Layout::faststart : Mp4Layout::fragments) {}
 
-  // A group of pictures of its own costs bits, and one of a few frames leaves no room for reordering.
-  int64_t shortest_fragment() const { return std::max(8, options.fps / 2); }
-
   void end_batch() {
-    if (options.growing.empty() || uncut < shortest_fragment()) return;
+    if (options.growing.empty() || uncut < shortest_fragment(options.fps)) return;
     encoder.drain();
     file.cut();
     uncut = 0;

@@ -66,7 +66,6 @@ struct FusedRow::Batch {
 
   // With a place for each branch, `place_rows` behind that of the branch before it. That is the same in every row of a window, because
   // cuDNN's plans hold it, and keeps every branch's first element aligned. Calls for padded rows read past the last one.
-  //
   int64_t place_rows = 0;
   at::Tensor queries{};      // [branches * place_rows + kCoarseMultiple, heads, head_width]; of the text: packed, without places
   at::Tensor queries_fp8{};  // the same in e4m3, for layers in fp8

@@ -109,6 +109,23 @@ TEST_CASE("MAGI-1: stages are planned from files' headers, and a known caption n
   CHECK(plan_memory(input).decode.vae == Approx(input.vae_weights.stored_bytes));
 }
 
+TEST_CASE("MAGI-1: frames that are shown before the run's own are held where they go in all stages") {
+  const ResolvedModel model = published("magi-1-4.5b-distill");
+  for (const bool ahead : {false, true}) {
+    MagiPlanInput input = planned(model, options_of(model, {"video.frames=96"}), {at::kCPU, at::kBFloat16});
+    input.request.run.decode_ahead = ahead;
+    input.request.shown_frames = 100;
+    const MemoryPlan none = plan_memory(input);
+    input.frames_go = FrameTarget::tensors;
+    const MemoryPlan behind = plan_memory(input);
+    const double held = frame_target_bytes(FrameTarget::tensors, true, input.request.config.run.height, input.request.config.run.width, 24, 196, 100, 24);
+    for (const MemoryStage stage : kMemoryStages) {
+      INFO(name_of(stage));
+      CHECK(behind.stage(stage).total() - none.stage(stage).total() == Approx(held));
+    }
+  }
+}
+
 TEST_CASE("MAGI-1: the plan of the published model at 720x720") {
   const ResolvedModel model = published("magi-1-4.5b-distill");
   const MemoryPlan plan = plan_memory(planned(model, options_of(model), kGpu));

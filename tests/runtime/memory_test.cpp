@@ -131,7 +131,7 @@ TEST_CASE("windows that carry their history denoise beside the decoder's, and al
     const MemoryPlan alone = plan_memory(input);
     input.frames_go = FrameTarget::video;
     const MemoryPlan encoded = plan_memory(input);
-    const double encoder = frame_target_bytes(FrameTarget::video, true, s.height, s.width, s.plan.request.frames, 20);
+    const double encoder = frame_target_bytes(FrameTarget::video, true, s.height, s.width, 24, s.plan.request.frames, 0, 20);
     CHECK(encoder > 50e6);
     CHECK(encoded.decode.rest - alone.decode.rest == Approx(encoder));
     for (const PlannedRow& row : planned_rows(input, s.plan.windows[0])) CHECK_FALSE(row.encodes_beside);
@@ -141,6 +141,34 @@ TEST_CASE("windows that carry their history denoise beside the decoder's, and al
     CHECK(plan_memory(ahead).decode.rest - encoded.decode.rest == Approx(second_thread_bytes(true)));
     CHECK(plan_memory(ahead).denoise.coding > held);
   }
+}
+
+TEST_CASE("frames that are shown before the run's own are held where they go in all stages") {
+  const auto plan = [](FrameTarget target, int64_t shown, bool only_decodes = false) {
+    const GenerateOptions o = large_options({{"policy", "causal"}, {"video.frames", "17"}});
+    PlanInput input = planned(o, at::kCPU);
+    RunRequest request = make_request(o);
+    request.shown_frames = shown;
+    plan_request(input, request);
+    input.frames_go = target, input.encodes = true, input.only_decodes = only_decodes;
+    return plan_memory(input);
+  };
+  for (const FrameTarget target : {FrameTarget::video, FrameTarget::tensors}) {
+    const MemoryPlan none = plan(FrameTarget::none, 100), alone = plan(target, 0), behind = plan(target, 100);
+    const double held = frame_target_bytes(target, true, 544, 960, 24, 117, 100, 20);
+    CHECK(held > 100e6);
+    for (const MemoryStage stage : kMemoryStages) {
+      INFO(name_of(stage));
+      CHECK(alone.stage(stage).total() == none.stage(stage).total());  // one push: nothing has gone there before it
+      CHECK(behind.stage(stage).total() - none.stage(stage).total() == Approx(held));
+    }
+    CHECK(plan(target, 100, true).decode.total() - plan(FrameTarget::none, 100, true).decode.total() == Approx(held));
+  }
+  // Remedies keep it in mind.
+  const GenerateOptions o = large_options({{"policy", "causal"}});
+  PlanInput input = planned(o, at::kCPU);
+  input.frames_go = FrameTarget::tensors, input.shown_frames = 1000;
+  CHECK(memory_outlook(o, input, 1e12).peak(o) == plan_memory(input).peak());
 }
 
 TEST_CASE("a VAE in bfloat16 takes half the memory, decoding and encoding") {
@@ -189,13 +217,34 @@ TEST_CASE("frames are held where they go once the first push is decoded, and not
   CHECK(plan(37, "2", FrameTarget::video).denoise.coding > 0);
   // Measured of libx264 at 544x960, pushes of 20 frames, 24 fps: 143 MB, and 85 MB where it is brought to its end with each fragment; with pushes
   // of 4 frames 67 MB.
-  const auto bytes = [](FrameTarget target, int64_t pushed) { return frame_target_bytes(target, true, 544, 960, 200, pushed); };
+  const auto bytes = [](FrameTarget target, int64_t pushed) { return frame_target_bytes(target, true, 544, 960, 24, 200, 0, pushed); };
   CHECK(bytes(FrameTarget::video, 20) == Approx(143e6).epsilon(0.1));
   CHECK(bytes(FrameTarget::growing_video, 20) == Approx(85e6).epsilon(0.1));
   CHECK(bytes(FrameTarget::growing_video, 4) == Approx(67e6).epsilon(0.1));
   CHECK(bytes(FrameTarget::tensors, 20) == 200 * 3 * 544 * 960);
   CHECK(bytes(FrameTarget::none, 20) == 0);
-  CHECK(frame_target_bytes(FrameTarget::video, false, 544, 960, 200, 20) == 0);
+  CHECK(frame_target_bytes(FrameTarget::video, false, 544, 960, 24, 200, 0, 20) == 0);
+}
+
+TEST_CASE("a growing video holds a fragment of whole pushes, whose length goes by its rate") {
+  // Frames that wait, by what one of them takes.
+  const auto waiting = [](int fps, int64_t shown, int64_t pushed) {
+    const auto bytes = [&](int64_t frames) { return frame_target_bytes(FrameTarget::growing_video, true, 544, 960, fps, frames, shown, pushed); };
+    const double one = bytes(2) - bytes(1);
+    return std::llround((bytes(1000) - bytes(1)) / one) + 1 - 8;
+  };
+  CHECK(waiting(24, 0, 4) == 12);
+  CHECK(waiting(24, 0, 8) == 16);   // 8 are too few
+  CHECK(waiting(24, 0, 20) == 20);
+  CHECK(waiting(60, 0, 20) == 40);  // 30 at least
+  CHECK(waiting(8, 0, 4) == 8);     // never fewer
+  CHECK(waiting(24, 200, 4) == 32);
+  CHECK(waiting(24, 5, 4) == 15);
+  // The rate comes from the options.
+  PlanInput slow = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"video.fps", "24"}}), at::kCPU);
+  PlanInput fast = planned(large_options({{"policy", "causal"}, {"video.frames", "257"}, {"video.fps", "60"}}), at::kCPU);
+  slow.frames_go = fast.frames_go = FrameTarget::growing_video;
+  CHECK(plan_memory(fast).decode.rest - plan_memory(slow).decode.rest == Approx(5.5 * 544 * 960 * 20));
 }
 
 TEST_CASE("offloading leaves two blocks on the device") {

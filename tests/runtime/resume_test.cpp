@@ -1,7 +1,5 @@
 // Runs that end between two rows and go on from their folder, to the same bits; and folders that are not what they say.
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
@@ -14,107 +12,15 @@
 #include "tests/catch.h"
 #include "tests/forged_state.h"
 #include "tests/refused.h"
-#include "tests/runtime/tiny_model.h"
+#include "tests/runtime/resumed_run.h"
 #include "tests/video_io/video_helpers.h"
 
 using namespace longtake;
+using namespace longtake::test::resume;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Output {
-  at::Tensor frames;
-  std::vector<at::Tensor> latents;
-  std::vector<std::string> notes;
-  RunStats stats;
-  int rows = 0;  // that were computed
-};
-
-// Two windows of a tiny model, whose overlap ends within a chunk; everything that a run needs.
-class World {
- public:
-  World() : threads_(at::get_num_threads()) {
-    at::set_num_threads(1);  // nothing here is large enough for more
-    InitSource source([](const std::string&) { return true; }, 8);
-    vae_ = std::make_unique<WanVae>(source, make_vae_sizes(4, {1, 2, 4, 4}, 1, {false, true, true}));
-    settings.plan = plan_windows({.frames = 25, .window_frames = 17, .overlap_frames = 9, .chunk = 2});
-    settings.height = 32;
-    settings.width = 32;
-    settings.steps = 3;
-    settings.ar_step = 1;
-    settings.denoise.prefix_noise = 200;
-  }
-
-  // Stops after `stop_after` rows where that is given.
-  Output run(RunFolder* folder, std::optional<int> stop_after = std::nullopt, const std::function<void(int rows)>& on_row = {}) const {
-    GenerateSettings s = settings;
-    const PolicyChoice choice = choose_policy(parse_policy(policy), parity);
-    s.denoise.attention = choice.attention;
-    s.denoise.kv = choose_kv(kv, choice.attention);
-    s.denoise.noise_every_row = s.denoise.overwritten_first_sample = parity;
-    const BackboneFactory make = [&](const WindowGeometry& g) { return model_.backbone(g); };
-    const auto probe = make(window_geometry(s, s.plan.windows[0]));
-    const StepModel steps{[&](double t) { return probe->step_embedding(t); }, DistanceRule::linear, model_.config.dim};
-    const auto decisions = make_policy(choice, flow_timesteps(s.steps, s.shift), steps, 2);
-    std::unique_ptr<NoiseSource> noise;
-    if (parity)
-      noise = std::make_unique<TorchNoise>(5, 5);
-    else
-      noise = std::make_unique<PhiloxNoise>(5);
-    Output out;
-    GenerateHooks hooks;
-    hooks.on_latents = [&](int, const at::Tensor& l) { out.latents.push_back(l.clone()); };
-    hooks.on_frames = [&](const at::Tensor& f) { out.frames = out.frames.defined() ? at::cat({out.frames, f}, 1) : f.clone(); };
-    hooks.on_note = [&](const std::string& note) { out.notes.push_back(note); };
-    hooks.denoise.on_row = [&](int, int) {
-      ++out.rows;
-      if (on_row) on_row(out.rows);
-    };
-    hooks.should_stop = [&] { return stop_after && out.rows >= *stop_after; };
-    try {
-      out.stats = generate(s, make, *vae_, *decisions, *noise, at::kCPU, hooks, folder);
-    } catch (const Error& error) {
-      if (!stop_after) throw;
-      CHECK(error.code() == ExitCode::interrupted);
-    }
-    return out;
-  }
-
-  GenerateSettings settings;
-  std::string policy = "causal", kv = "full";
-  bool parity = false;
-
-  ~World() { at::set_num_threads(threads_); }
-
- private:
-  int threads_;
-  TinyModel model_;
-  std::unique_ptr<WanVae> vae_;
-};
-
-RunRecord some_record() {
-  RunRecord record;
-  record.version = "1";
-  for (const OptionInfo& info : option_schema()) record.options[info.key] = option_text(GenerateOptions(), info);
-  record.options["prompt"] = "x";
-  record.options["out"] = "out.mp4";
-  record.options["seed"] = "5";
-  return record;
-}
-
-void check_equal(const Output& a, const Output& b) {
-  CHECK(at::equal(a.frames, b.frames));
-  REQUIRE(a.latents.size() == b.latents.size());
-  for (size_t i = 0; i < a.latents.size(); ++i) CHECK(at::equal(a.latents[i], b.latents[i]));
-  const WorkCount one = a.stats.total(), other = b.stats.total();
-  CHECK(one.recomputed == other.recomputed);
-  CHECK(one.reused == other.reused);
-  CHECK(one.flops == other.flops);
-  CHECK(a.stats.kv_bytes == b.stats.kv_bytes);
-  CHECK(a.stats.mean_kv_bytes() == b.stats.mean_kv_bytes());
-  CHECK(a.stats.kv_full_bytes == b.stats.kv_full_bytes);
-}
 
 // Stops behind every row, or every third, resumes, and expects the bits of the uninterrupted run.
 void check_rows(const World& world, int every) {
@@ -313,6 +219,16 @@ TEST_CASE("a folder in use is refused, and one that is left is free") {
   run.reset();
   RunFolder::open(path, RunFolder::Access::write)->remove();
   CHECK(folder.names().empty());
+}
+
+TEST_CASE("a finished run that is gone on with is no longer finished") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "x.run";
+  RunFolder::create(path, some_record())->mark_finished();
+  RunFolder::open(path, RunFolder::Access::read);
+  CHECK(RunFolder::is_finished(path));
+  RunFolder::open(path, RunFolder::Access::write);
+  CHECK_FALSE(RunFolder::is_finished(path));
 }
 
 TEST_CASE("damaged folders are refused with what is wrong") {
