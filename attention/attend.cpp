@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
@@ -50,7 +51,11 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  bias.numel());
   const int64_t rows = keys.end - keys.begin;
   std::optional<at::Tensor> mask;
-  if (bias.defined()) mask = bias.narrow(0, keys.begin, rows).to(q.scalar_type()).view({1, 1, 1, rows}).expand({1, 1, q.size(0), rows});
+  if (bias.defined()) {
+    // cuDNN, as LibTorch calls it, reads two 16-bit values at once, and so one behind an odd number of them: there is memory for it.
+    const at::Tensor room = at::constant_pad_nd(bias.narrow(0, keys.begin, rows).to(q.scalar_type()), {0, 1});
+    mask = room.narrow(0, 0, rows).view({1, 1, 1, rows}).expand({1, 1, q.size(0), rows});
+  }
   return attend_batch(q.unsqueeze(0), k.narrow(0, keys.begin, rows).unsqueeze(0), v.narrow(0, keys.begin, rows).unsqueeze(0), mask)
       .squeeze(0);
 }

@@ -49,7 +49,8 @@ STUDIES = {
     # MAGI-1: a chunk's changes, not the steps' distances, meet the thresholds; and what the fork's own way to decide and reuse costs
     "magi": (["none", "causal@steps=16", "causal@steps=12", "teacache:threshold=0.06"]
              + ["flowcache:threshold=" + t for t in ("0.06", "0.12")] + MAGI_MOTIONCACHE
-             + [MAGI_MOTIONCACHE[-1] + tail for tail in (",tokens=off", ",predict=on")] + [MAGI_MOTIONCACHE[-2] + ",predict=on"], "cost closeness following", MAGI),
+             + [MAGI_MOTIONCACHE[-1] + ",tokens=off"] + [policy + ",predict=on" for policy in MAGI_MOTIONCACHE[2:]],
+             "cost closeness following", MAGI),
     "magi_fork": (MAGI_MOTIONCACHE, "cost closeness following", {**MAGI, "--parity": "motioncache-ref"}),
     # five windows: 97 frames and four times 80 more
     "seams": (["causal@history=carry"], "seams following", {"--steps": "20", "--frames": "417", "--history": "reencode"}),
