@@ -21,7 +21,7 @@
 #include "runtime/engine.h"
 #include "runtime/families.h"
 #include "runtime/machine.h"
-#include "runtime/magi_recipe.h"
+#include "runtime/magi_model.h"
 #include "runtime/stopwatch.h"
 
 namespace longtake {
@@ -39,8 +39,7 @@ BenchResult describe(const GenerateOptions& o, const Arguments& a, const Resolve
   BenchResult r;
   r.version = kVersion, r.model = model.recipe.name, r.dtype = o.dtype;
   const ModelTarget target{.dtype = *dtype_named(o.dtype), .vae_dtype = dtype_named(o.vae_dtype)};
-  const bool own_vae = is_magi(model.recipe) && !has_wan_vae(model.recipe);
-  r.vae_dtype = (own_vae ? target.magi_vae_dtype() : target.wan_vae_dtype()) == at::kFloat ? "fp32" : "bf16";
+  r.vae_dtype = vae_dtype(model.recipe, target) == at::kFloat ? "fp32" : "bf16";
   r.weights = a.random_weights ? fmt::format("random weights (seed {})", *o.seed) : "weights from " + model.files->folder.string();
   const Machine machine = describe_machine(device);
   r.device = device.is_cpu() ? fmt::format("{} ({} threads)", machine.cpu, machine.threads) : machine.gpu;

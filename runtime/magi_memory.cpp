@@ -13,6 +13,7 @@
 #include "models/weights/checkpoint.h"
 #include "models/weights/checkpoint_source.h"
 #include "models/weights/names.h"
+#include "runtime/magi_model.h"
 #include "runtime/magi_recipe.h"
 #include "runtime/magi_step.h"
 
@@ -118,10 +119,6 @@ magi::RowSize row_size(const magi::Row& row, const magi::VideoSettings& s, int64
     if (!item.writes_kv) size.joined = std::max(size.joined, item.keys.end - item.keys.begin);
   }
   return size;
-}
-
-at::ScalarType vae_dtype(const Recipe& recipe, const ModelTarget& target) {
-  return has_wan_vae(recipe) ? target.wan_vae_dtype() : target.magi_vae_dtype();
 }
 
 // What the VAE's files say of it.

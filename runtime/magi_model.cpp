@@ -8,6 +8,7 @@
 #include "models/umt5/tokenizer.h"
 #include "models/weights/checkpoint_source.h"
 #include "models/weights/names.h"
+#include "runtime/families.h"
 #include "runtime/magi_recipe.h"
 
 namespace longtake {
@@ -41,6 +42,10 @@ magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelT
               "magi-1-4.5b-distill-fp8", path.string(), model.recipe.name);
   if (target.offload) transformer.offload(target.device);
   return transformer;
+}
+
+at::ScalarType vae_dtype(const Recipe& recipe, const ModelTarget& target) {
+  return is_magi(recipe) && !has_wan_vae(recipe) ? target.magi_vae_dtype() : target.wan_vae_dtype();
 }
 
 MagiVae load_magi_vae(const ModelFiles& files, const ModelTarget& target) {

@@ -17,6 +17,9 @@ namespace longtake {
 // insist on bf16. Errors: usage for fp8 products of a model whose checkpoint is not quantised.
 magi::QuantisedAs quantised_as(const Recipe& recipe, const ModelTarget& target, const std::string& precision);
 
+// What the VAE of a recipe of either family computes in: Wan's and MAGI-1's own have defaults of their own (runtime/model.h).
+at::ScalarType vae_dtype(const Recipe& recipe, const ModelTarget& target);
+
 // Strict: a missing or misshapen tensor is an Error (bad_file) that names it, and so is a checkpoint that is quantised where the
 // recipe says it is not, or the other way round. Files are memory-mapped and converted one tensor at a time.
 magi::Transformer load_magi_transformer(const ResolvedModel& model, const ModelTarget& target, magi::QuantisedAs quantised_as);

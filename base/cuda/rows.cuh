@@ -141,4 +141,22 @@ int with_steps(int64_t width, F f) {
   return f(std::integral_constant<int, 20>{});
 }
 
+// For kernels that give a row to one block: as few threads as hold it in five steps, so that each has several loads in flight and little of
+// the last step is idle. launch(std::integral_constant<int, steps>(), threads) -> its result; an error for rows beyond five steps.
+template <class Launch>
+int with_block_steps(int64_t width, const Launch& launch) {
+  const int64_t eights = width / kStep;
+  int64_t threads = 64;
+  while (threads * 5 < eights) threads *= 2;
+  const auto n = static_cast<unsigned>(threads);
+  switch ((eights + threads - 1) / threads) {
+    case 1: return launch(std::integral_constant<int, 1>(), n);
+    case 2: return launch(std::integral_constant<int, 2>(), n);
+    case 3: return launch(std::integral_constant<int, 3>(), n);
+    case 4: return launch(std::integral_constant<int, 4>(), n);
+    case 5: return launch(std::integral_constant<int, 5>(), n);
+    default: return static_cast<int>(cudaErrorInvalidValue);
+  }
+}
+
 }  // namespace longtake::cuda

@@ -42,7 +42,7 @@ struct Texts {
 struct RowAttention {
   PlannedAttention* plans = nullptr;  // null: through attend()
   bool fp8 = false;                   // in fp8 in layers whose products are; needs plans
-  bool fp8_everywhere = false;        // where fp8 is on: in all layers
+  bool fp8_everywhere = false;        // where fp8 is on: in all layers; for measurements, no option reaches it
 };
 
 class FusedRow {

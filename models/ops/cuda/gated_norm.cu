@@ -113,28 +113,8 @@ int launch(const GatedNorm& p, unsigned threads, Stream stream) {
 int gated_norm(const GatedNorm& p, Stream stream) {
   if (p.rows == 0) return 0;
   if (!norm_fits(p.width) || p.rows > 0x7fffffff || (p.gates && (p.runs < 1 || p.runs > kGateRuns))) return cudaErrorInvalidValue;
-  // As few threads as hold the row in five steps, as in quantise_rows.
-  const int64_t eights = p.width / kStep;
-  int64_t threads = 64;
-  while (threads * 5 < eights) threads *= 2;
-  const int64_t steps = (eights + threads - 1) / threads;
   return with_float(p.type, [&](auto value) {
-    using T = decltype(value);
-    const auto n = static_cast<unsigned>(threads);
-    switch (steps) {
-      case 1:
-        return launch<1, T>(p, n, stream);
-      case 2:
-        return launch<2, T>(p, n, stream);
-      case 3:
-        return launch<3, T>(p, n, stream);
-      case 4:
-        return launch<4, T>(p, n, stream);
-      case 5:
-        return launch<5, T>(p, n, stream);
-      default:
-        return static_cast<int>(cudaErrorInvalidValue);
-    }
+    return with_block_steps(p.width, [&](auto steps, unsigned threads) { return launch<decltype(steps)::value, decltype(value)>(p, threads, stream); });
   });
 }
 
