@@ -10,6 +10,7 @@
 #include <cmath>
 #include <utility>
 
+#include "attention/flash.h"
 #include "attention/stacked.h"
 #include "base/cuda.h"
 #include "base/error.h"
@@ -74,9 +75,19 @@ std::vector<at::Tensor> by_reference(std::span<const Sequence> sequences) {
   return out;
 }
 
+// To try kernels with: sizes near what RMS norms leave, the norm of a result's difference over that of the right one, and how large it may be.
+at::Tensor random(int64_t rows, int64_t heads, int64_t width, at::ScalarType dtype, const at::Device& device) {
+  return rounded(at::randn({rows, heads, width}, at::TensorOptions().dtype(at::kFloat).device(device)), dtype);
+}
+double error_of(const at::Tensor& got, const at::Tensor& right) {
+  const at::Tensor want = right.to(at::kFloat);
+  return ((got.to(at::kFloat) - want).norm() / want.norm()).item<double>();
+}
+double allowed(at::ScalarType dtype) { return dtype == at::kFloat8_e4m3fn ? 0.1 : 0.02; }
+
 }  // namespace
 
-PlannedAttention::PlannedAttention(const at::Device& device) : device_(device) {
+PlannedAttention::PlannedAttention(const at::Device& device, Kernels kernels) : device_(device), kernels_(kernels) {
   if (!device.is_cuda()) {
     closed_ = "it needs a GPU";
     return;
@@ -93,8 +104,28 @@ PlannedAttention::PlannedAttention(const at::Device& device) : device_(device) {
 }
 
 const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) {
+  if (key_heads == 0) key_heads = heads;
+  flash_.erase(dtype);
   tried_[dtype] = "";  // so that calls take cuDNN
-  return tried_[dtype] = cudnn_ ? tried(dtype, heads, width, key_heads > 0 ? key_heads : heads) : closed_;
+  if (flash_agrees(dtype, heads, width, key_heads))
+    flash_.insert(dtype);
+  else
+    tried_[dtype] = cudnn_ ? tried(dtype, heads, width, key_heads) : closed_;
+  return tried_[dtype];
+}
+
+bool PlannedAttention::flash_agrees(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const {
+  if (kernels_ == Kernels::cudnn || !device_.is_cuda()) return false;
+  std::vector<Sequence> sequences;
+  for (const int64_t keys : {1, 300, 2500}) {
+    const at::Tensor k = random(keys, key_heads, width, dtype, device_), v = random(keys, key_heads, width, dtype, device_);
+    sequences.push_back({random(200, heads, width, dtype, device_), k, v, {}});
+    if (!flash_takes(sequences.back())) return false;
+  }
+  const std::vector<at::Tensor> got = flash_attend(sequences);
+  for (size_t i = 0; i < got.size(); ++i)
+    if (!(error_of(got[i], by_reference({&sequences[i], 1}).front()) < allowed(dtype))) return false;
+  return true;
 }
 
 std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) {
@@ -104,13 +135,10 @@ std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t
     // (As in attend(): elsewhere other kernels are faster.)
     if (width != 128 || cuda::capability(unused_) != 90) return "it is not the fastest for these heads on this GPU";
   }
-  // Two sequences that overlap, few, ragged and many keys of the room, and sizes near what RMS norms leave.
+  // Two sequences that overlap, few, ragged and many keys of the room.
   constexpr int64_t kRoom = 2500;
-  const auto random = [&](int64_t rows, int64_t of_heads) {
-    return rounded(at::randn({rows, of_heads, width}, at::TensorOptions().dtype(at::kFloat).device(device_)), dtype);
-  };
-  const double allowed = dtype == at::kFloat8_e4m3fn ? 0.1 : 0.02;
-  const at::Tensor q = random(512, heads), k = random(kRoom + 1000, key_heads), v = random(kRoom + 1000, key_heads);
+  const at::Tensor q = random(512, heads, width, dtype, device_), k = random(kRoom + 1000, key_heads, width, dtype, device_),
+                   v = random(kRoom + 1000, key_heads, width, dtype, device_);
   std::string why;
   const auto told = std::exchange(on_refusal, [&](const std::string& text) { why = text; });
   try {
@@ -120,9 +148,8 @@ std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t
         sequences.push_back({q.narrow(0, 256 * i, 256), k.narrow(0, 1000 * i, keys), v.narrow(0, 1000 * i, keys), {}});
       const std::vector<at::Tensor> got = together(sequences, kRoom), want = by_reference(sequences);
       for (size_t i = 0; why.empty() && i < sequences.size(); ++i) {
-        const at::Tensor right = want[i].to(at::kFloat);
-        const double error = ((got[i].to(at::kFloat) - right).norm() / right.norm()).item<double>();
-        if (!(error < allowed)) why = fmt::format("cuDNN's results differ from the reference by {:.3f}", error);
+        const double error = error_of(got[i], want[i]);
+        if (!(error < allowed(dtype))) why = fmt::format("cuDNN's results differ from the reference by {:.3f}", error);
       }
     }
   } catch (const std::exception& error) {
@@ -138,9 +165,17 @@ bool PlannedAttention::usable(at::ScalarType dtype) const {
   return cudnn_ && found != tried_.end() && found->second.empty();
 }
 
+bool PlannedAttention::joins(std::span<const Sequence> sequences) const {
+  const Sequence& first = sequences[0];
+  return flash_.contains(first.q.scalar_type()) && std::all_of(sequences.begin(), sequences.end(), [&](const Sequence& s) {
+           return flash_takes(s) && s.q.scalar_type() == first.q.scalar_type() && s.q.size(1) == first.q.size(1) && s.k.size(1) == first.k.size(1);
+         });
+}
+
 std::vector<at::Tensor> PlannedAttention::together(std::span<const Sequence> sequences, int64_t key_room) {
   LONGTAKE_CHECK(!sequences.empty(), "expected sequences to attend, found none");
   for (const Sequence& s : sequences) check(s, key_room);
+  if (joins(sequences)) return flash_attend(sequences);
   if (usable(sequences[0].q.scalar_type()) && std::all_of(sequences.begin(), sequences.end(), plannable)) {
     const at::Tensor q = stacked(sequences, &Sequence::q), k = stacked(sequences, &Sequence::k), v = stacked(sequences, &Sequence::v);
     if (q.defined() && k.defined() && v.defined() && k.stride(0) == v.stride(0) && q.size(0) <= kSequences) {

@@ -1,10 +1,11 @@
-// Attention through plans of cuDNN's that we hold ourselves, in 16-bit and in 8-bit floats (e4m3); attend() where cuDNN cannot.
+// The attention of whole rows, in 16-bit and in 8-bit floats (e4m3): through our own kernel (attention/flash.h) where it runs, else through plans
+// of cuDNN's that we hold ourselves, else through attend().
 //
-// What it is for: ATen plans anew for every pair of query and key counts (60 ms each), and a policy that picks tokens brings new ones in every step.
-// Here a plan is for a count of queries and for as many keys as the store has room for; how many there are is read on the device. Such
-// plans also run on the faster of cuDNN's kernels: in e4m3 at 997 TFLOP/s where others run at 862, with the same bits
-// (docs/performance.md). Queries are not counted like that: a plan takes the time of all queries that it was made for, and in 16 bits
-// gives wrong results where there are less than half as many.
+// What the plans are for: ATen plans anew for every pair of query and key counts (60 ms each), and a policy that picks tokens brings new ones
+// in every step. Here a plan is for a count of queries and for as many keys as the store has room for; how many there are is read on the
+// device. Such plans also run on the faster of cuDNN's kernels: in e4m3 at 997 TFLOP/s where others run at 862, with the same bits. Queries are
+// not counted like that: a plan takes the time of all queries that it was made for, and in 16 bits gives wrong results where there are
+// less than half as many. Our kernel needs no plans and no padding (figures of both: docs/performance.md).
 //
 // In e4m3, with a result in e4m3: what feeds a product in fp8 (quant/fp8.h) without being rounded again. Every tensor is taken for its
 // e4m3 values alone. A factor on the values passes through to the result, so that scales of values stay with the caller (out is
@@ -29,11 +30,13 @@ namespace longtake {
 // Holds the plans, so one object should live as long as the model. One thread and one stream of the device at a time.
 class PlannedAttention {
  public:
-  explicit PlannedAttention(const at::Device& device);
+  enum class Kernels { fastest, cudnn };  // `cudnn`: not our own, to compare
 
-  // Tries cuDNN in this dtype (e4m3, bfloat16 or float16) on small cases against the reference, and waits for it. Returns why cuDNN cannot be
-  // used, or "". Until it was tried, and where it cannot, calls in this dtype take the reference. `key_heads`: of keys and values, where
-  // those have fewer; not in e4m3.
+  explicit PlannedAttention(const at::Device& device, Kernels kernels = Kernels::fastest);
+
+  // Tries our kernel, else cuDNN, in this dtype (e4m3, bfloat16 or float16) on small cases against the reference, and waits for it. Returns why
+  // neither can be used, or "". Until it was tried, and where neither can, calls in this dtype take the reference. `key_heads`: of keys and
+  // values, where those have fewer; not in e4m3.
   const std::string& try_out(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads = 0);
 
   // Attention of each sequence over all of its keys: q [n, heads, width], k, v [rows, kv_heads, width] of one dtype (attend.h), dense; in
@@ -44,6 +47,9 @@ class PlannedAttention {
   // must be finite and does not count. Plans are made for it, so callers whose `rows` vary give one room for all. 0: `rows`.
   std::vector<at::Tensor> together(std::span<const Sequence> sequences, int64_t key_room = 0);
 
+  // Whether `together` leaves these to flash_attend(), which takes sequences of different lengths in one launch.
+  bool joins(std::span<const Sequence> sequences) const;
+
   // Hears once of a shape that cuDNN refused after all, with its words: results stay right, that shape is slow.
   std::function<void(const std::string&)> on_refusal;
 
@@ -51,6 +57,8 @@ class PlannedAttention {
 
  private:
   bool usable(at::ScalarType dtype) const;
+  // What try_out found of our kernel, and of cuDNN.
+  bool flash_agrees(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const;
   std::string tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   // Undefined where cuDNN has refused this shape, now or before.
   at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room);
@@ -58,6 +66,8 @@ class PlannedAttention {
   const int32_t* counts(int64_t count);
 
   at::Device device_;
+  const Kernels kernels_;
+  std::set<at::ScalarType> flash_;  // in which our kernel was tried and can be used
   std::unique_ptr<cudnn::Sdpa> cudnn_;
   std::string closed_;                          // why there is no cuDNN at all
   std::map<at::ScalarType, std::string> tried_;  // by dtype: why not, or ""

@@ -138,6 +138,8 @@ constexpr int64_t kQueryMultiple = 256;
 
 at::Tensor MagiBackbone::attended(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool whole) const {
   if (!attention_) return attend(q, k, v, {0, k.size(0)}, bias);
+  const Sequence exact{q, k, v, bias};
+  if (attention_->joins({&exact, 1})) return attention_->together({&exact, 1}).front();
   const int64_t rows = q.size(0), more = whole ? 0 : (kQueryMultiple - rows % kQueryMultiple) % kQueryMultiple;
   const Sequence sequence{more == 0 ? q : at::constant_pad_nd(q, {0, 0, 0, 0, 0, more}), k, v, bias};
   return attention_->together({&sequence, 1}).front().narrow(0, 0, rows);

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "attention/attend.h"
+#include "attention/flash.h"
 #include "attention/qkv_rows.h"
 #include "base/error.h"
 #include "base/op_scope.h"
@@ -36,6 +37,21 @@ OpCost attention_cost(size_t sequences, int64_t rows, int64_t keys, int64_t dim)
 }
 // Of passes over rows of `values` numbers that read and write so many bytes a number.
 OpCost rows_cost(int64_t values, double bytes) { return {0, static_cast<double>(values) * bytes}; }
+// Queries with those that lie behind them, up to a multiple.
+std::vector<Sequence> with_padding(std::span<const Sequence> sequences, int64_t multiple) {
+  std::vector<Sequence> padded_ones(sequences.begin(), sequences.end());
+  for (Sequence& s : padded_ones) {
+    std::vector<int64_t> sizes = s.q.sizes().vec();
+    sizes[0] = padded(sizes[0], multiple);
+    s.q = s.q.as_strided(sizes, s.q.strides());
+  }
+  return padded_ones;
+}
+std::vector<int64_t> rows_of(std::span<const RowLayout::Run> runs) {
+  std::vector<int64_t> rows;
+  for (const RowLayout::Run& run : runs) rows.push_back(run.rows);
+  return rows;
+}
 const char* named(bool fp8, const char* wide, const char* narrow) { return fp8 ? narrow : wide; }
 
 }  // namespace
@@ -260,6 +276,60 @@ void FusedRow::project_and_store(int64_t layer, const Batch& b, KvCache& kv) con
   }
 }
 
+// [rows, heads, head_width] for results of attention, where the products of queries, keys and values lie: while attention runs, these are with
+// the queries and in the store already.
+at::Tensor FusedRow::packed_results(const Batch& b, at::ScalarType dtype) const {
+  return b.qkv.view(dtype).flatten().narrow(0, 0, b.u.numel()).view({b.u.size(0), -1, b.queries.size(2)});
+}
+
+// Runs of equal rows and keys in different branches, or the first of them for all.
+struct FusedRow::Call {
+  std::span<const RowLayout::Run> runs;
+  bool once = false;
+  std::vector<Sequence> sequences{};
+  int64_t room = std::numeric_limits<int64_t>::max();  // for keys, behind each sequence's first one
+  double flops = 0;
+};
+
+std::vector<FusedRow::Call> FusedRow::attention_calls(int64_t layer, const Batch& b, KvCache& kv) const {
+  std::vector<Call> calls;
+  for (const auto& group : b.attention) {
+    // Block 0 has seen no text yet, so where the branches' rows and keys agree, their results do. A call for one branch takes plans of its own:
+    // few of them, and none for short runs, which would gain nothing.
+    Call call{group, layer == 0 && kv.branches_agree() && padded(group[0].rows, kCoarseMultiple) < std::ssize(group) * padded(group[0].rows)};
+    for (const RowLayout::Run& run : call.runs.first(call.once ? 1 : group.size())) {
+      const KvLayer& store = kv.layer(layer, run.branch);
+      const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
+      const at::Tensor& queries = kv.shape().in_fp8(layer) ? b.queries_fp8 : b.queries;
+      call.room = std::min(call.room, store.k.size(0) - keys.begin);
+      const auto held = [&](const at::Tensor& x) {
+        return x.defined() ? x.narrow(0, keys.begin, keys.end - keys.begin) : x;
+      };
+      call.sequences.push_back({queries.narrow(0, b.place_of(run).row, run.rows), held(store.k), held(store.v), held(store.bias)});
+    }
+    call.flops = attention_cost(call.sequences.size(), group[0].rows, call.sequences[0].k.size(0), transformer_.config().dim).flops;
+    calls.push_back(std::move(call));
+  }
+  return calls;
+}
+
+bool FusedRow::attend_joined(std::span<const Call> calls, bool fp8, const at::Tensor& packed) const {
+  std::vector<Sequence> sequences;
+  std::vector<at::Tensor> out;
+  double flops = 0;
+  for (const Call& call : calls) {
+    for (size_t i = 0; i < call.sequences.size(); ++i) {
+      sequences.push_back(call.sequences[i]);
+      out.push_back(packed.narrow(0, call.runs[i].begin, call.runs[i].rows));
+    }
+    flops += call.flops;
+  }
+  if (attention_ == nullptr || !attention_->joins(sequences)) return false;
+  const OpScope scope(named(fp8, "attention", "attention fp8"), {flops});
+  flash_attend_into(out, sequences);
+  return true;
+}
+
 void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
   const Linear& o = transformer_.layer(layer).self.o;
   const bool fp8 = kv.shape().in_fp8(layer);
@@ -280,29 +350,23 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
     else
       o.into(y, x.to(y.scalar_type()).mul_(kv.layer(layer, run.branch).v_scale));
   };
-  for (const auto& group : b.attention) {
-    // Block 0 has seen no text yet, so where the branches' rows and keys agree, their results do. A call for one branch takes plans of its own:
-    // few of them, and none for short runs, which would gain nothing.
-    const bool once = layer == 0 && kv.branches_agree() && padded(group[0].rows, kCoarseMultiple) < std::ssize(group) * padded(group[0].rows);
-    std::vector<Sequence> sequences;
-    int64_t room = std::numeric_limits<int64_t>::max();
-    for (const RowLayout::Run& run : std::span(group).first(once ? 1 : group.size())) {
-      const KvLayer& store = kv.layer(layer, run.branch);
-      const TokenRange keys = store.rows({run.keys.begin, run.keys.end});
-      const at::Tensor q = (fp8 ? b.queries_fp8 : b.queries).narrow(0, b.place_of(run).row, padded(run.rows, once ? kCoarseMultiple : kQueryMultiple));
-      room = std::min(room, store.k.size(0) - keys.begin);
-      const auto held = [&](const at::Tensor& x) {
-        return x.defined() ? x.narrow(0, keys.begin, keys.end - keys.begin) : x;
-      };
-      sequences.push_back({q, held(store.k), held(store.v), held(store.bias)});
+  const std::vector<Call> calls = attention_calls(layer, b, kv);
+  const at::Tensor packed = packed_results(b, (fp8 ? b.queries_fp8 : b.queries).scalar_type());
+  if (attend_joined(calls, fp8, packed)) {
+    for (const Call& call : calls)
+      for (size_t i = 1; call.once && i < call.runs.size(); ++i)
+        packed.narrow(0, call.runs[i].begin, call.runs[i].rows).copy_(packed.narrow(0, call.runs[0].begin, call.runs[0].rows));
+    for (const RowLayout::Run& run : b.layout.branches) project(run, packed.narrow(0, run.begin, run.rows));
+  } else {
+    for (const Call& call : calls) {
+      std::vector<at::Tensor> out;
+      {
+        const OpScope scope(named(fp8, "attention", "attention fp8"), {call.flops});
+        out = attention_ ? attention_->together(with_padding(call.sequences, call.once ? kCoarseMultiple : kQueryMultiple), call.room)
+                         : attend_together(with_padding(call.sequences, kQueryMultiple));
+      }
+      for (size_t i = 0; i < call.runs.size(); ++i) project(call.runs[i], out[call.once ? 0 : i]);
     }
-    std::vector<at::Tensor> out;
-    {
-      const OpScope scope(named(fp8, "attention", "attention fp8"),
-                          attention_cost(sequences.size(), group[0].rows, sequences[0].k.size(0), transformer_.config().dim));
-      out = attention_ ? attention_->together(sequences, room) : attend_together(sequences);
-    }
-    for (size_t i = 0; i < group.size(); ++i) project(group[i], out[once ? 0 : i]);
   }
   if (!kv.on_queries) return;
   int64_t end = 0;
@@ -326,17 +390,35 @@ void FusedRow::cross_attend(int64_t layer, const Batch& b) const {
     const OpScope scope("q norm of text", rows_cost(q.numel(), 2 * static_cast<double>(c10::elementSize(q.scalar_type()))));
     rms_rows(q, q, cross.norm_q, transformer_.config().eps);
   }
+  const auto project = [&](int64_t begin, const at::Tensor& attended) {
+    const OpScope scope(named(cross.o.in_fp8(), "product o of text", "product o of text fp8"), product_cost(attended.size(0), cross.o));
+    at::Tensor y = b.y.narrow(0, begin, attended.size(0));
+    cross.o.into(y, attended.flatten(1));
+  };
+  std::vector<Sequence> sequences;
+  double flops = 0;
   for (const RowLayout::Run& run : b.layout.texts) {
     const auto& [k, v] = texts_.of(run).layers.at(layer);
+    sequences.push_back({b.queries.narrow(0, run.begin, run.rows), k, v, {}});
+    flops += attention_cost(1, run.rows, k.size(0), transformer_.config().dim).flops;
+  }
+  if (attention_ != nullptr && attention_->joins(sequences)) {
+    const at::Tensor attended = packed_results(b, b.queries.scalar_type());
+    {
+      const OpScope scope("attention on text", {flops});
+      flash_attend_into(attended.split_with_sizes(rows_of(b.layout.texts)), sequences);
+    }
+    return project(0, attended);
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const RowLayout::Run& run = b.layout.texts[i];
     at::Tensor attended;
     {
-      const OpScope scope("attention on text", attention_cost(1, run.rows, k.size(0), transformer_.config().dim));
-      const Sequence sequence{b.queries.narrow(0, run.begin, padded(run.rows, kCoarseMultiple)), k, v, {}};
-      attended = attention_ ? attention_->together({&sequence, 1}).front() : attend(sequence.q, k, v);
+      const OpScope scope("attention on text", attention_cost(1, run.rows, sequences[i].k.size(0), transformer_.config().dim));
+      const std::vector<Sequence> padded_one = with_padding({&sequences[i], 1}, kCoarseMultiple);
+      attended = (attention_ ? attention_->together(padded_one) : attend_together(padded_one)).front();
     }
-    const OpScope scope(named(cross.o.in_fp8(), "product o of text", "product o of text fp8"), product_cost(run.rows, cross.o));
-    at::Tensor y = b.y.narrow(0, run.begin, run.rows);
-    cross.o.into(y, attended.narrow(0, 0, run.rows).reshape({run.rows, -1}));
+    project(run.begin, attended.narrow(0, 0, run.rows));
   }
 }
 

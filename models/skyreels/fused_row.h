@@ -60,6 +60,11 @@ class FusedRow {
   Batch pack(std::span<const WorkItem> items, std::span<const at::Tensor> inputs, const KvCache& kv) const;
   void feed_forward(const Transformer::Block& block, const Batch& batch) const;
   void project_and_store(int64_t layer, const Batch& batch, KvCache& kv) const;
+  at::Tensor packed_results(const Batch& batch, at::ScalarType dtype) const;
+  struct Call;
+  std::vector<Call> attention_calls(int64_t layer, const Batch& batch, KvCache& kv) const;
+  // All calls in one launch, to packed [rows, heads, head_width], where our kernel takes them; else false.
+  bool attend_joined(std::span<const Call> calls, bool fp8, const at::Tensor& packed) const;
   void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
   void cross_attend(int64_t layer, const Batch& batch) const;
 

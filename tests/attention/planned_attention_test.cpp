@@ -1,4 +1,5 @@
-// Attention through plans, in 8-bit and 16-bit floats, against softmax attention in float64, on every device; on a GPU through cuDNN.
+// Attention of rows, in 8-bit and 16-bit floats, against softmax attention in float64, on every device; on a GPU through cuDNN's plans
+// (flash_test.cpp has our kernel).
 #include "attention/planned_attention.h"
 
 #include <ATen/TensorOperators.h>
@@ -11,6 +12,7 @@
 #include <ATen/ops/softmax.h>
 
 #include "base/cuda.h"
+#include "tests/attention_kernels.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 #include "tests/errors.h"
@@ -38,7 +40,7 @@ const std::vector<Shape> kShapes{{256, 1, 1, 128}, {256, 64, 2, 128}, {256, 77, 
 TEST_CASE("attention in fp8 is close to attention in float64, one sequence or two, and cuDNN is what runs on Hopper") {
   for (const auto& device : test_devices()) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    PlannedAttention attention(device);
+    PlannedAttention attention(device, PlannedAttention::Kernels::cudnn);
     std::string why = attention.try_out(at::kFloat8_e4m3fn, 12, 128);
     if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) >= 90) {
       INFO("cuDNN: " << why);
@@ -77,33 +79,35 @@ TEST_CASE("attention in fp8 is close to attention in float64, one sequence or tw
 }
 
 TEST_CASE("a factor on the values passes through attention in fp8, and the largest values do not overflow") {
-  for (const auto& device : test_devices()) {
-    const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    PlannedAttention attention(device);
-    attention.try_out(at::kFloat8_e4m3fn, 2, 128);
-    const at::Tensor q = e4m3(at::randn({256, 2, 128}, floats)), k = e4m3(at::randn({300, 2, 128}, floats));
-    const at::Tensor v = at::randn({300, 2, 128}, floats);
-    const auto run = [&](const at::Tensor& values) {
-      const Sequence s{q, k, e4m3(values), {}};
-      return attention.together({&s, 1}).front().to(at::kFloat);
-    };
-    CHECK(test::relative_error(run(v * 64), run(v * 32) * 2) < 1e-3);
-    CHECK(at::equal(run(at::full({300, 2, 128}, 448.0, floats)), at::full({256, 2, 128}, 448.0, floats)));
-  }
+  for (const auto& device : test_devices())
+    for (const auto kernels : test::attention_kernels(device)) {
+      const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+      PlannedAttention attention(device, kernels);
+      attention.try_out(at::kFloat8_e4m3fn, 2, 128);
+      const at::Tensor q = e4m3(at::randn({256, 2, 128}, floats)), k = e4m3(at::randn({300, 2, 128}, floats));
+      const at::Tensor v = at::randn({300, 2, 128}, floats);
+      const auto run = [&](const at::Tensor& values) {
+        const Sequence s{q, k, e4m3(values), {}};
+        return attention.together({&s, 1}).front().to(at::kFloat);
+      };
+      CHECK(test::relative_error(run(v * 64), run(v * 32) * 2) < 1e-3);
+      CHECK(at::equal(run(at::full({300, 2, 128}, 448.0, floats)), at::full({256, 2, 128}, 448.0, floats)));
+    }
 }
 
 TEST_CASE("queries behind the last one do not touch the others") {
-  for (const auto& device : test_devices()) {
-    const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-    PlannedAttention attention(device);
-    attention.try_out(at::kFloat8_e4m3fn, 2, 128);
-    const at::Tensor q = at::randn({256, 2, 128}, floats), k = e4m3(at::randn({333, 2, 128}, floats)), v = e4m3(at::randn({333, 2, 128}, floats));
-    at::Tensor garbage = q.clone();
-    garbage.narrow(0, 200, 56).fill_(std::numeric_limits<double>::quiet_NaN());
-    const Sequence clean{e4m3(q), k, v, {}}, dirty{garbage.to(at::kFloat8_e4m3fn), k, v, {}};
-    const at::Tensor a = attention.together({&clean, 1}).front().to(at::kFloat), b = attention.together({&dirty, 1}).front().to(at::kFloat);
-    CHECK(at::equal(a.narrow(0, 0, 200), b.narrow(0, 0, 200)));
-  }
+  for (const auto& device : test_devices())
+    for (const auto kernels : test::attention_kernels(device)) {
+      const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
+      PlannedAttention attention(device, kernels);
+      attention.try_out(at::kFloat8_e4m3fn, 2, 128);
+      const at::Tensor q = at::randn({256, 2, 128}, floats), k = e4m3(at::randn({333, 2, 128}, floats)), v = e4m3(at::randn({333, 2, 128}, floats));
+      at::Tensor garbage = q.clone();
+      garbage.narrow(0, 200, 56).fill_(std::numeric_limits<double>::quiet_NaN());
+      const Sequence clean{e4m3(q), k, v, {}}, dirty{garbage.to(at::kFloat8_e4m3fn), k, v, {}};
+      const at::Tensor a = attention.together({&clean, 1}).front().to(at::kFloat), b = attention.together({&dirty, 1}).front().to(at::kFloat);
+      CHECK(at::equal(a.narrow(0, 0, 200), b.narrow(0, 0, 200)));
+    }
 }
 
 TEST_CASE("one plan serves all counts of keys up to the room that they have") {
@@ -111,7 +115,7 @@ TEST_CASE("one plan serves all counts of keys up to the room that they have") {
   for (const auto& device : test_devices())
     for (const at::ScalarType dtype : {at::kFloat8_e4m3fn, at::kBFloat16, at::kHalf}) {
       const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-      PlannedAttention attention(device);
+      PlannedAttention attention(device, PlannedAttention::Kernels::cudnn);
       const std::string why = attention.try_out(dtype, 3, 128);
       if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) == 90) CHECK(why == "");
       attention.on_refusal = [](const std::string& text) { FAIL_CHECK("refused: " << text); };
@@ -173,7 +177,7 @@ TEST_CASE("keys may have fewer heads than queries: each serves its neighbouring 
     for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf})
       for (const auto& [heads, key_heads] : std::vector<std::pair<int64_t, int64_t>>{{24, 8}, {6, 2}, {3, 1}}) {
         const auto floats = at::TensorOptions().dtype(at::kFloat).device(device);
-        PlannedAttention attention(device);
+        PlannedAttention attention(device, PlannedAttention::Kernels::cudnn);
         const std::string why = attention.try_out(dtype, heads, 128, key_heads);
         if (device.is_cuda() && cuda::capability(at::randn({1}, floats)) == 90) CHECK(why == "");
         attention.on_refusal = [](const std::string& text) { FAIL_CHECK("refused: " << text); };

@@ -1,10 +1,11 @@
-// bench_kernels [ops] [row] [fp8] [plans] [vae]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
+// bench_kernels [ops] [row] [fp8] [attention] [plans] [vae]: SkyReels-V2-DF-1.3B's operations and whole rows at 544x960 on the first GPU, with
 // random weights.
 //
 //   ops    each operation of a full row and of a row of 70 % columns: time, share of the ceiling, share of a layer
 //   row    whole rows: fused and plain, full and columns, their difference, and whether the host ever waits
 //   fp8    whole rows with products in fp8: attention in bf16, in fp8, and in fp8 in the first and the last block too; how far each is from a row
 //          in bf16, and what plans cost
+//   attention  a row's attention, our kernel's and cuDNN's in turns, each for seconds, so that the GPU is as warm as in a video
 //   plans  what cuDNN's plans for new shapes of attention cost, by the way that they are made
 //   vae    decoding 97 frames as a stream, in float32 and in bfloat16, and their difference
 #include <ATen/Context.h>
@@ -13,23 +14,17 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randperm.h>
-#include <ATen/ops/tensor.h>
-#include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <set>
 
-#include "attention/attend.h"
-#include "attention/cudnn/sdpa.h"
 #include "attention/planned_attention.h"
 #include "base/cuda.h"
 #include "base/error.h"
@@ -40,41 +35,13 @@
 #include "models/wan_vae/wan_vae.h"
 #include "models/weights/random_source.h"
 #include "models/weights/source.h"
+#include "tools/kernels/attention.h"
+#include "tools/kernels/timing.h"
 
 using namespace longtake;
+using namespace longtake::bench;
 
 namespace {
-
-const at::Device kGpu(at::kCUDA, 0);
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-c10::Stream stream() { return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(kGpu); }
-
-// Device time of one call, in milliseconds.
-double timed(const std::function<void()>& run) {
-  c10::Event begin(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT), end(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
-  begin.record(stream());
-  run();
-  end.record(stream());
-  end.synchronize();
-  return begin.elapsedTime(end);
-}
-
-// Median over calls with a cold second-level cache.
-double median_ms(const std::function<void()>& run, int repeats = 9) {
-  const at::Tensor flush = at::empty({256 << 20}, at::TensorOptions().dtype(at::kByte).device(kGpu));
-  for (int i = 0; i < 2; ++i) run();
-  std::vector<double> times;
-  for (int i = 0; i < repeats; ++i) {
-    flush.zero_();
-    times.push_back(timed(run));
-  }
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[repeats / 2];
-}
 
 void time_ops(const char* title, const BenchSizes& sizes) {
   const std::vector<BenchOp> ops = bench_ops(sizes, kGpu, at::kBFloat16);
@@ -162,15 +129,6 @@ struct Window {
     return backbone->forward(items, inputs, kv);
   }
 };
-
-double relative_error(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
-  double error = 0, size = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (a[i].to(at::kFloat) - b[i].to(at::kFloat)).pow(2).sum().item<double>();
-    size += b[i].to(at::kFloat).pow(2).sum().item<double>();
-  }
-  return std::sqrt(error / size);
-}
 
 // Time of rows on the device and of handing them over on the host; copies and reads that wait for the device are
 // errors.
@@ -273,95 +231,6 @@ void time_fp8_rows() {
   full("the same in all blocks, full", {&window.attention, true, true});
 }
 
-// What a plan of cuDNN's costs the host, and how fast it is: each shape compiled for itself, as a graph of dynamic shape, and with counts
-// that the device reads.
-class PlanTimes {
- public:
-  explicit PlanTimes(cudnn::Element element)
-      : element_(element), q_(rows(2 * kQueries)), k_(rows(2 * kKeys)), v_(rows(2 * kKeys)),
-        constants_(at::tensor(at::ArrayRef<float>(cudnn::kConstants), at::TensorOptions().dtype(at::kFloat)).to(kGpu)),
-        unused_(at::empty({2}, at::TensorOptions().dtype(at::kFloat).device(kGpu))) {
-    exact_ = cudnn::open_sdpa(cudnn::Plans::exact);
-    dynamic_ = cudnn::open_sdpa(cudnn::Plans::dynamic);
-  }
-
-  void all() {
-    for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{
-             {10240, 51000}, {10240, 10200}, {7168, 10200}, {7168, 51000}, {7140, 30600}, {5120, 20400}, {4352, 40800}, {256, 512}, {9984, 512}}) {
-      std::printf("  %lld queries on %lld keys, 2 sequences\n", static_cast<long long>(queries), static_cast<long long>(keys));
-      const at::Tensor want = one("exact", *exact_, shape(queries, keys, false), queries, keys, {});
-      one("dynamic", *dynamic_, shape(queries, keys, false), queries, keys, want);
-      one("counted queries", *exact_, shape(kQueries, keys, true), queries, keys, want);
-      one("counted queries and keys", *exact_, shape(kQueries, kKeys, true), queries, keys, want);
-    }
-  }
-
- private:
-  static constexpr int64_t kQueries = 10240, kKeys = 51000, kHeads = 12, kWidth = 128;
-
-  at::ScalarType type() const { return element_ == cudnn::Element::e4m3 ? at::kFloat8_e4m3fn : at::kBFloat16; }
-  at::Tensor rows(int64_t count) const {
-    return at::randn({count, kHeads, kWidth}, at::TensorOptions().dtype(at::kFloat).device(kGpu)).to(type());
-  }
-  cudnn::SdpaShape shape(int64_t queries, int64_t keys, bool counted) const {
-    return {.element = element_, .sequences = 2, .heads = kHeads, .width = kWidth, .key_heads = kHeads, .queries = queries, .keys = keys,
-            .query_stride = kQueries * kHeads * kWidth, .key_stride = kKeys * kHeads * kWidth,
-            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(kWidth))), .counted = counted};
-  }
-
-  at::Tensor one(const char* name, cudnn::Sdpa& sdpa, const cudnn::SdpaShape& s, int64_t queries, int64_t keys, const at::Tensor& want) try {
-    const double begin = seconds_now();
-    const at::Tensor workspace = at::empty({sdpa.prepare(s)}, at::TensorOptions().dtype(at::kByte).device(kGpu));
-    const double planned = seconds_now();
-    const at::Tensor out = at::empty({2, s.queries, kHeads, kWidth}, q_.options());
-    const auto ints = at::TensorOptions().dtype(at::kInt);
-    const at::Tensor query_counts = at::full({2}, queries, ints).to(kGpu), key_counts = at::full({2}, keys, ints).to(kGpu);
-    const cudnn::SdpaPointers p{.q = q_.const_data_ptr(), .k = k_.const_data_ptr(), .v = v_.const_data_ptr(), .out = out.data_ptr(),
-                                .query_counts = query_counts.const_data_ptr<int32_t>(), .key_counts = key_counts.const_data_ptr<int32_t>(),
-                                .constants = constants_.const_data_ptr<float>(), .unused = unused_.data_ptr<float>(),
-                                .workspace = workspace.data_ptr()};
-    const auto raw = reinterpret_cast<CUstream_st*>(cuda::Launch(q_, "attention").stream());
-    const double ready = seconds_now();
-    sdpa.run(s, p, raw);
-    const double first = seconds_now() - ready;
-    const double ms = median_ms([&] { sdpa.run(s, p, raw); }, 5);
-    const at::Tensor got = out.narrow(1, 0, queries).to(at::kFloat);
-    std::printf("    %-26s plan %8.1f ms, first run %7.2f ms, %8.3f ms, %6.1f TFLOP/s, workspace %lld", name, 1e3 * (planned - begin), 1e3 * first,
-                ms, 8.0 * static_cast<double>(queries * keys) * kHeads * kWidth / ms / 1e9, static_cast<long long>(workspace.numel()));
-    if (want.defined())
-      std::printf(", difference %.1e%s", relative_error({got}, {want}), at::equal(got, want) ? " (equal bits)" : "");
-    std::printf("\n");
-    return got;
-  } catch (const std::exception& error) {
-    std::printf("    %-26s %s\n", name, error.what());
-    return {};
-  }
-
-  const cudnn::Element element_;
-  const at::Tensor q_, k_, v_, constants_, unused_;
-  std::unique_ptr<cudnn::Sdpa> exact_, dynamic_;
-};
-
-void time_plans() {
-  for (const auto& [name, element] : {std::pair{"bfloat16", cudnn::Element::bf16}, std::pair{"e4m3", cudnn::Element::e4m3}}) {
-    std::printf("\nattention through cuDNN in %s\n", name);
-    PlanTimes(element).all();
-  }
-  const auto typed = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
-  const at::Tensor q = at::randn({10240, 12, 128}, typed), k = at::randn({51000, 12, 128}, typed), v = at::randn({51000, 12, 128}, typed);
-  std::printf("\nATen's: first call of a new shape, and the second, in ms on the host\n");
-  for (int64_t n = 2560; n <= 10240; n += 2560) {
-    double taken[2];
-    for (double& t : taken) {
-      c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
-      const double begin = seconds_now();
-      attend(q.narrow(0, 0, n), k, v, {0, 10200});
-      t = 1e3 * (seconds_now() - begin);
-    }
-    std::printf("  %lld queries: %.2f, %.3f\n", static_cast<long long>(n), taken[0], taken[1]);
-  }
-}
-
 // Decoded in pushes of `latents`, with random weights.
 at::Tensor time_decode(at::ScalarType dtype, int64_t latents) {
   const VaeSizes sizes = make_vae_sizes(96, {1, 2, 4, 4}, 2, {false, true, true});
@@ -399,6 +268,7 @@ int main(int argc, char** argv) try {
     fail_usage("bench_kernels needs a GPU and LibTorch's CUDA half");
   const std::set<std::string> wanted(argv + 1, argv + argc);
   const auto want = [&](const char* part) { return wanted.empty() || wanted.contains(part); };
+  if (want("attention")) time_attention();
   if (want("plans")) time_plans();
   if (want("vae")) time_vae();
   if (want("row")) time_rows();

@@ -7,6 +7,7 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
 
+#include "tests/attention_kernels.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 #include "tests/errors.h"
@@ -18,8 +19,8 @@ namespace {
 
 constexpr int64_t kPlane = 12;  // 4 x 3 tokens a latent frame
 
-// Windows of three chunks of 3, 2 and 2 frames; heads of 24 channels, or of 128 as cuDNN serves them. Fused rows attend through plans where there
-// are some.
+// Windows of three chunks of 3, 2 and 2 frames; heads of 24 channels, or of 128 as our kernel and cuDNN serve them. Fused rows attend through
+// these where they can.
 struct Fixture {
   test::TinySkyReels tiny;
   at::TensorOptions options;
@@ -27,8 +28,9 @@ struct Fixture {
   mutable PlannedAttention plans;
   int64_t plane;
 
-  Fixture(at::Device device, at::ScalarType dtype, int64_t dim, int64_t height = 8, int64_t width = 6)
-      : tiny(device, dtype, dim), options(at::TensorOptions().dtype(at::kFloat).device(device)), plans(device), plane(height * width / 4) {
+  Fixture(at::Device device, at::ScalarType dtype, int64_t dim, int64_t height = 8, int64_t width = 6,
+          PlannedAttention::Kernels kernels = PlannedAttention::Kernels::fastest)
+      : tiny(device, dtype, dim), options(at::TensorOptions().dtype(at::kFloat).device(device)), plans(device, kernels), plane(height * width / 4) {
     tiny.geometry.chunks = {{0, 3}, {3, 2}, {5, 2}};
     tiny.geometry.latent_height = height;
     tiny.geometry.latent_width = width;
@@ -49,6 +51,13 @@ struct Fixture {
     return backbone.forward(items, inputs, kv);
   }
 };
+
+// Dims, and what attends to heads that kernels are for.
+std::vector<std::pair<int64_t, PlannedAttention::Kernels>> widths(const at::Device& device) {
+  std::vector<std::pair<int64_t, PlannedAttention::Kernels>> all{{48, PlannedAttention::Kernels::fastest}};
+  for (const auto kernels : test::attention_kernels(device)) all.emplace_back(256, kernels);
+  return all;
+}
 
 struct RowCase {
   std::string name;
@@ -107,8 +116,8 @@ TEST_CASE("the fused row equals the plain path") {
   at::globalContext().setAllowTF32CuBLAS(false);
   for (const auto& device : test_devices())
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf})
-      for (const int64_t dim : {48, 256}) {
-        Fixture f(device, dtype, dim);
+      for (const auto& [dim, kernels] : widths(device)) {
+        Fixture f(device, dtype, dim, 8, 6, kernels);
         // What one rounding a step more or less may do after two layers.
         const double tolerance = dtype == at::kFloat ? 2e-5 : dtype == at::kHalf ? 5e-3 : 3e-2;
         const std::vector<RowCase> cases = rows(f);
@@ -138,8 +147,8 @@ TEST_CASE("the fused row equals the plain path") {
 TEST_CASE("a row's results keep off queries that have not attended yet") {
   at::globalContext().setAllowTF32CuBLAS(false);
   for (const auto& device : test_devices())
-    for (const int64_t dim : {48, 256}) {
-      Fixture f(device, at::kFloat, dim, 12, 12);
+    for (const auto& [dim, kernels] : widths(device)) {
+      Fixture f(device, at::kFloat, dim, 12, 12, kernels);
       const TokenSet all = TokenSet::all(), few = TokenSet::columns(f.index({3, 17, 35})),
                      more = TokenSet::columns(f.index({0, 1, 2, 4, 9, 16, 20, 21, 22, 30, 34, 35}));
       std::vector<WorkItem> items;
@@ -199,8 +208,8 @@ TEST_CASE("the head after merging equals the head before") {
 TEST_CASE("in a fused row a subset of all tokens equals the full pass bit for bit") {
   for (const auto& device : test_devices())
     for (const auto dtype : test_dtypes())
-      for (const int64_t dim : {48, 256}) {
-        Fixture f(device, dtype, dim);
+      for (const auto& [dim, kernels] : widths(device)) {
+        Fixture f(device, dtype, dim, 8, 6, kernels);
         f.tiny.transformer->merge_projections();
         const auto every = [&](int64_t n) { return at::arange(n, f.options.dtype(at::kLong)); };
         std::vector<std::vector<at::Tensor>> outputs;

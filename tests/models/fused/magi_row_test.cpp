@@ -1,4 +1,4 @@
-// Rows of MAGI-1 as they run on each device in bfloat16, kernels and cuDNN's plans where there are any, against the same rows on the CPU in
+// Rows of MAGI-1 as they run on each device in bfloat16, kernels where there are any, against the same rows on the CPU in
 // float32. The width of heads is one that those are made for.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -7,6 +7,7 @@
 
 #include "attention/planned_attention.h"
 #include "models/magi/backbone.h"
+#include "tests/attention_kernels.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 #include "tests/errors.h"
@@ -30,7 +31,7 @@ struct Model {
   std::unique_ptr<PlannedAttention> plans;
   magi::TextKv caption, none;
 
-  Model(bool gated, const at::Device& device, at::ScalarType dtype, const at::Tensor& text) {
+  Model(bool gated, const at::Device& device, at::ScalarType dtype, const at::Tensor& text, PlannedAttention::Kernels kernels = PlannedAttention::Kernels::fastest) {
     auto weights = test::tiny_magi_weights(config(gated));
     for (auto& [name, tensor] : weights) tensor = tensor.to(device);
     test::MapSource source(weights, dtype);
@@ -38,7 +39,7 @@ struct Model {
     caption = magi::prepare_text(*transformer, text);
     none = magi::prepare_text(*transformer, transformer->null_caption().narrow(0, 0, 5));
     if (!device.is_cuda()) return;
-    plans = std::make_unique<PlannedAttention>(device);
+    plans = std::make_unique<PlannedAttention>(device, kernels);
     plans->on_refusal = [](const std::string& why) { WARN("refused: " << why); };
     const std::string why = plans->try_out(dtype, 3, 128, 1);
     if (!why.empty() && dtype == at::kBFloat16) WARN("no plans on " << device.str() << ": " << why);
@@ -71,22 +72,24 @@ TEST_CASE("MAGI-1: rows in bfloat16 are those in float32 but for rounding, whate
     const std::vector<at::Tensor> latents{at::randn({4, 2, kHeight, kWidth}), at::randn({4, 2, kHeight, kWidth})};
     const auto want = Model(gated, at::kCPU, at::kFloat, text).rows(latents);
     for (const auto& device : test_devices())
-      for (const auto dtype : test_dtypes()) {
-        const auto got = Model(gated, device, dtype, text).rows(latents);
-        for (size_t i = 0; i < want.size(); ++i) {
-          INFO("gated " << gated << ", item " << i << ", " << c10::toString(dtype) << " on " << device.str());
-          CHECK(test::relative_error(got[i], want[i]) < (dtype == at::kFloat ? 1e-4 : 3e-2));
+      for (const auto kernels : test::attention_kernels(device))
+        for (const auto dtype : test_dtypes()) {
+          const auto got = Model(gated, device, dtype, text, kernels).rows(latents);
+          for (size_t i = 0; i < want.size(); ++i) {
+            INFO("gated " << gated << ", item " << i << ", " << c10::toString(dtype) << " on " << device.str());
+            CHECK(test::relative_error(got[i], want[i]) < (dtype == at::kFloat ? 1e-4 : 3e-2));
+          }
         }
-      }
   }
 }
 
 TEST_CASE("MAGI-1: a row that is repeated gives the same bits") {
   const at::Tensor text = at::randn({7, 12});
   const std::vector<at::Tensor> latents{at::randn({4, 2, kHeight, kWidth}), at::randn({4, 2, kHeight, kWidth})};
-  for (const auto& device : test_devices()) {
-    const Model model(false, device, at::kBFloat16, text);
-    const auto first = model.rows(latents), again = model.rows(latents);
-    for (size_t i = 0; i < first.size(); ++i) CHECK(at::equal(first[i], again[i]));
-  }
+  for (const auto& device : test_devices())
+    for (const auto kernels : test::attention_kernels(device)) {
+      const Model model(false, device, at::kBFloat16, text, kernels);
+      const auto first = model.rows(latents), again = model.rows(latents);
+      for (size_t i = 0; i < first.size(); ++i) CHECK(at::equal(first[i], again[i]));
+    }
 }

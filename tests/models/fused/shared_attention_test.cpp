@@ -6,6 +6,7 @@
 #include <ATen/record_function.h>
 
 #include "base/op_scope.h"
+#include "tests/attention_kernels.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
 #include "tests/models/tiny_skyreels.h"
@@ -44,10 +45,10 @@ struct Fixture {
   skyreels::RowAttention attention;
   std::vector<at::Tensor> embedded;
 
-  Fixture(at::Device device, at::ScalarType dtype, int64_t dim, bool fp8 = false)
+  Fixture(at::Device device, at::ScalarType dtype, int64_t dim, bool fp8 = false, PlannedAttention::Kernels kernels = PlannedAttention::Kernels::fastest)
       : tiny(device, dtype, dim),
         ints(at::TensorOptions().dtype(at::kLong)),
-        plans(device),
+        plans(device, kernels),
         attention{&plans, fp8, fp8} {
     tiny.geometry.chunks = {{0, 4}, {4, 2}};
     tiny.geometry.latent_height = 40;
@@ -106,6 +107,14 @@ struct Fixture {
   }
 };
 
+// Dims, and what attends to heads of 128, which are for a GPU's kernels and slow elsewhere.
+std::vector<std::pair<int64_t, PlannedAttention::Kernels>> widths(const at::Device& device) {
+  std::vector<std::pair<int64_t, PlannedAttention::Kernels>> all{{48, PlannedAttention::Kernels::fastest}};
+  if (!device.is_cpu())
+    for (const auto kernels : test::attention_kernels(device)) all.emplace_back(256, kernels);
+  return all;
+}
+
 struct Row {
   std::string name;
   std::vector<Fixture::Chunk> chunks;
@@ -150,9 +159,8 @@ TEST_CASE("rows whose branches share block 0's attention have the bits of rows t
   for (const auto& device : test_devices())
     for (const auto& [dtype, fp8] :
          {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, false}, std::pair{at::kBFloat16, true}})
-      // (Heads of 128 are for cuDNN, and slow elsewhere.)
-      for (const int64_t dim : device.is_cpu() ? std::vector<int64_t>{48} : std::vector<int64_t>{48, 256}) {
-        Fixture f(device, dtype, dim, fp8);
+      for (const auto& [dim, kernels] : widths(device)) {
+        Fixture f(device, dtype, dim, fp8, kernels);
         KvCache shared = f.cache(), apart = f.cache();
         for (const Row& row : rows(f)) {
           INFO(row.name << ", dim " << dim << ", " << c10::toString(dtype) << (fp8 ? ", attention in fp8 on " : " on ")
@@ -172,7 +180,8 @@ TEST_CASE("a run that goes on from its state shares block 0's attention where it
     for (const auto& [dtype, fp8] :
          {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, false}, std::pair{at::kBFloat16, true}}) {
       INFO(device.str() << ", " << c10::toString(dtype) << (fp8 ? ", attention in fp8" : ""));
-      Fixture f(device, dtype, device.is_cpu() ? 48 : 256, fp8);
+      const auto [dim, kernels] = widths(device).back();
+      Fixture f(device, dtype, dim, fp8, kernels);
       const std::vector<Row> all = rows(f);
       for (const bool agree : {true, false}) {
         KvCache kv = f.cache(), back = f.cache();
