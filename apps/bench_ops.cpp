@@ -91,8 +91,8 @@ class OpList {
          }});
   }
 
-  // The way that rows take, with queries padded as a row's are: our plans where cuDNN has them; in 16 or 32 bits attend() elsewhere, and
-  // beside it as far as both are there.
+  // The way that rows take: our kernel, or plans where cuDNN has them, with queries padded as a row's are; in 16 or 32 bits attend() elsewhere,
+  // and beside it as far as both are there.
   void attention(const char* name, at::ScalarType dtype, bool planned) {
     const int64_t queries = s_.chunk * s_.plane, width = s_.dim / s_.heads;
     for (int64_t frames = s_.chunk; frames <= s_.window; frames += s_.chunk) {
@@ -100,7 +100,8 @@ class OpList {
       cases_.push_back({name, fmt::format("{} on {}, {} x {}", queries, keys, s_.heads, width), 0,
                         4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim), [=, this] {
                           const auto rows = [&](int64_t count) { return random({count, s_.heads, width}).to(dtype); };
-                          const Sequence s{rows(planned ? (queries + 255) / 256 * 256 : queries), rows(keys), rows(keys), {}};
+                          Sequence s{rows(queries), rows(keys), rows(keys), {}};
+                          if (planned && !plans_->joins({&s, 1})) s.q = rows((queries + 255) / 256 * 256);
                           return [=, plans = plans_] { planned ? plans->together({&s, 1}) : attend_together({&s, 1}); };
                         }});
     }

@@ -88,13 +88,14 @@ double allowed(at::ScalarType dtype) { return dtype == at::kFloat8_e4m3fn ? 0.1 
 }  // namespace
 
 PlannedAttention::PlannedAttention(const at::Device& device, Kernels kernels) : device_(device), kernels_(kernels) {
-  if (!device.is_cuda()) {
-    closed_ = "it needs a GPU";
-    return;
-  }
+  if (!device.is_cuda()) closed_ = "it needs a GPU";
+}
+
+void PlannedAttention::open_cudnn() {
+  if (cudnn_ || !closed_.empty()) return;
   const auto floats = at::TensorOptions().dtype(at::kFloat);
-  unused_ = at::empty({2}, floats.device(device));
-  constants_ = upload(at::tensor(at::ArrayRef<float>(cudnn::kConstants), floats), device);
+  unused_ = at::empty({2}, floats.device(device_));
+  constants_ = upload(at::tensor(at::ArrayRef<float>(cudnn::kConstants), floats), device_);
   try {
     const cuda::Launch launch(unused_, "opening cuDNN");  // a handle belongs to the current device
     cudnn_ = cudnn::open_sdpa();
@@ -107,10 +108,12 @@ const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads
   if (key_heads == 0) key_heads = heads;
   flash_.erase(dtype);
   tried_[dtype] = "";  // so that calls take cuDNN
-  if (flash_agrees(dtype, heads, width, key_heads))
+  if (flash_agrees(dtype, heads, width, key_heads)) {
     flash_.insert(dtype);
-  else
+  } else {
+    open_cudnn();
     tried_[dtype] = cudnn_ ? tried(dtype, heads, width, key_heads) : closed_;
+  }
   return tried_[dtype];
 }
 

@@ -57,7 +57,8 @@ class PlannedAttention {
 
  private:
   bool usable(at::ScalarType dtype) const;
-  // What try_out found of our kernel, and of cuDNN.
+  void open_cudnn();
+  // What try_out finds of our kernel, and of cuDNN.
   bool flash_agrees(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const;
   std::string tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   // Undefined where cuDNN has refused this shape, now or before.

@@ -114,9 +114,9 @@ class OpList {
     add_product("product ffn out", n, 1, y_, wide);
   }
 
-  // As FusedRow attends: through plans where cuDNN has them, with padded queries and one room for all counts of keys.
+  // As FusedRow attends: in one launch where our kernel takes that; else through plans where cuDNN has them, with padded queries and one room for
+  // all counts of keys.
   void add_attention() {
-    constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
     const at::ScalarType dtype = q_.scalar_type();
     const int64_t head_width = s_.dim / s_.heads, window = s_.chunks * s_.chunk_tokens, half = s_.rows() / s_.branches;
     const auto plans = std::make_shared<PlannedAttention>(q_.device());
@@ -129,7 +129,9 @@ class OpList {
       at::Tensor q, k, v;
     };
     const auto store = [&] { return at::randn({s_.branches, std::max(window, s_.text_tokens), s_.heads, head_width}, typed_); };
-    const Data wide{at::randn({s_.rows() + kCoarseMultiple, s_.heads, head_width}, typed_), store(), store()};
+    const Data wide{at::randn({s_.rows() + 2048, s_.heads, head_width}, typed_), store(), store()};
+    const bool joins = plans->joins(std::vector<Sequence>{{wide.q, wide.k[0], wide.v[0], {}}});
+    const int64_t query_multiple = joins ? 1 : 256, coarse_multiple = joins ? 1 : 2048;
     const auto padded = [](int64_t queries, int64_t multiple) { return (queries + multiple - 1) / multiple * multiple; };
     const auto sequences = [&](const Data& data, int64_t count, int64_t queries, int64_t multiple, int64_t keys) {
       std::vector<Sequence> out;
@@ -137,7 +139,7 @@ class OpList {
         out.push_back({data.q.narrow(0, b * half, padded(queries, multiple)), data.k[b].narrow(0, 0, keys), data.v[b].narrow(0, 0, keys), {}});
       return out;
     };
-    const bool shares = padded(s_.computed, kCoarseMultiple) < s_.branches * padded(s_.computed, kQueryMultiple);
+    const bool shares = padded(s_.computed, coarse_multiple) < s_.branches * padded(s_.computed, query_multiple);
     const auto add_call = [&](std::string name, int64_t count, int64_t queries, int64_t keys, double bytes, double in_layer, auto run) {
       const auto values = static_cast<double>(count * s_.dim), n = static_cast<double>(queries), m = static_cast<double>(keys);
       add(std::move(name), 2 * bytes * values * (n + m), 4 * values * n * m, in_layer, std::move(run));
@@ -145,24 +147,36 @@ class OpList {
     const auto together = [&](std::vector<Sequence> s, int64_t room) { return [=, s = std::move(s)] { plans->together(s, room); }; };
     const auto name = [&](const char* form, int64_t count, int64_t keys) { return fmt::format("{} {} x {} on {}", form, count, s_.computed, keys); };
 
+    // All chunks of the row, each on its own count of keys.
+    const auto add_row = [&](const char* form, const Data& data, double bytes, double in_layer) {
+      std::vector<Sequence> all;
+      for (int64_t keys = s_.chunk_tokens, row = 0; keys <= window; keys += s_.chunk_tokens, row += s_.computed)
+        for (int64_t b = 0; b < s_.branches; ++b)
+          all.push_back({data.q.narrow(0, b * half + row, s_.computed), data.k[b].narrow(0, 0, keys), data.v[b].narrow(0, 0, keys), {}});
+      const double keys = static_cast<double>(window + s_.chunk_tokens) / 2 * static_cast<double>(s_.chunks);  // of all chunks
+      const auto values = static_cast<double>(s_.branches * s_.dim);
+      add(fmt::format("{} of the row", form), 2 * bytes * values * static_cast<double>(s_.chunks * s_.computed + window),
+          4 * values * static_cast<double>(s_.computed) * keys, in_layer, together(std::move(all), 0));
+    };
+    const auto rounded = [&](const at::Tensor& x) { return fp8 ? x.to(at::kFloat8_e4m3fn) : at::Tensor(); };
+    const Data narrow{rounded(wide.q), rounded(wide.k), rounded(wide.v)};
+    if (joins) add_row("attention", wide, width_, 1);
+    if (joins && fp8) add_row("attention fp8", narrow, 1, 0);
     for (int64_t keys = s_.chunk_tokens; keys <= window; keys += s_.chunk_tokens) {
-      add_call(name("attention", s_.branches, keys), s_.branches, s_.computed, keys, width_, 1,
-               together(sequences(wide, s_.branches, s_.computed, kQueryMultiple, keys), window));
+      add_call(name("attention", s_.branches, keys), s_.branches, s_.computed, keys, width_, joins ? 0 : 1,
+               together(sequences(wide, s_.branches, s_.computed, query_multiple, keys), window));
       // Block 0, where one branch serves for all.
       if (shares)
-        add_call(name("attention", 1, keys), 1, s_.computed, keys, width_, 0, together(sequences(wide, 1, s_.computed, kCoarseMultiple, keys), window));
+        add_call(name("attention", 1, keys), 1, s_.computed, keys, width_, 0, together(sequences(wide, 1, s_.computed, coarse_multiple, keys), window));
     }
-    if (fp8) {
-      const Data narrow{wide.q.to(at::kFloat8_e4m3fn), wide.k.to(at::kFloat8_e4m3fn), wide.v.to(at::kFloat8_e4m3fn)};
-      for (int64_t keys = s_.chunk_tokens; keys <= window; keys += s_.chunk_tokens)
-        add_call(name("attention fp8", s_.branches, keys), s_.branches, s_.computed, keys, 1, 0,
-                 together(sequences(narrow, s_.branches, s_.computed, kQueryMultiple, keys), window));
-    }
+    for (int64_t keys = s_.chunk_tokens; fp8 && keys <= window; keys += s_.chunk_tokens)
+      add_call(name("attention fp8", s_.branches, keys), s_.branches, s_.computed, keys, 1, 0,
+               together(sequences(narrow, s_.branches, s_.computed, query_multiple, keys), window));
     if (planned)
       add_call(name("attention through ATen", s_.branches, window), s_.branches, s_.computed, window, width_, 0,
-               [s = sequences(wide, s_.branches, s_.computed, kQueryMultiple, window)] { attend_together(s); });
+               [s = sequences(wide, s_.branches, s_.computed, query_multiple, window)] { attend_together(s); });
     add_call("cross attention, one branch", 1, half, s_.text_tokens, width_, static_cast<double>(s_.branches),
-             together(sequences(wide, 1, half, kCoarseMultiple, s_.text_tokens), 0));
+             together(sequences(wide, 1, half, coarse_multiple, s_.text_tokens), 0));
   }
 
   const BenchSizes s_;
