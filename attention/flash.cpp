@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "attention/cuda/flash.cuh"
@@ -35,6 +34,8 @@ void flash_attend_into(std::span<const at::Tensor> out, std::span<const Sequence
   LONGTAKE_CHECK(!sequences.empty() && out.size() == sequences.size(), "expected sequences to attend and a result for each, found {} and {}", sequences.size(),
                  out.size());
   const at::Tensor& first = sequences[0].q;
+  LONGTAKE_CHECK(first.dim() == 3 && sequences[0].k.dim() == 3, "expected queries and keys of 3 dimensions [rows, heads, width], found {} and {}", first.dim(),
+                 sequences[0].k.dim());
   const int64_t heads = first.size(1), key_heads = sequences[0].k.size(1);
   std::vector<cuda::FlashSequence> pointers;
   for (size_t i = 0; i < sequences.size(); ++i) {

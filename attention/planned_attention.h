@@ -50,6 +50,9 @@ class PlannedAttention {
   // Whether `together` leaves these to flash_attend(), which takes sequences of different lengths in one launch.
   bool joins(std::span<const Sequence> sequences) const;
 
+  // Why our kernel was refused on a GPU and for heads that it is made for, or "".
+  const std::string& slower_because() const { return slower_because_; }
+
   // Hears once of a shape that cuDNN refused after all, with its words: results stay right, that shape is slow.
   std::function<void(const std::string&)> on_refusal;
 
@@ -59,7 +62,7 @@ class PlannedAttention {
   bool usable(at::ScalarType dtype) const;
   void open_cudnn();
   // What try_out finds of our kernel, and of cuDNN.
-  bool flash_agrees(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const;
+  std::string flash_refused(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const;
   std::string tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   // Undefined where cuDNN has refused this shape, now or before.
   at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room);
@@ -71,7 +74,8 @@ class PlannedAttention {
   std::set<at::ScalarType> flash_;  // in which our kernel was tried and can be used
   std::unique_ptr<cudnn::Sdpa> cudnn_;
   std::string closed_;                          // why there is no cuDNN at all
-  std::map<at::ScalarType, std::string> tried_;  // by dtype: why not, or ""
+  std::map<at::ScalarType, std::string> tried_;  // by dtype, where our kernel was refused: why not, or ""
+  std::string slower_because_;
   at::Tensor constants_, unused_;
   at::Tensor counts_;  // [n, kSequences] int32: row i is full of i
   std::set<cudnn::SdpaShape> refused_;

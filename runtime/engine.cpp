@@ -224,10 +224,13 @@ StepModel Engine::steps(const RunRequest& request) {
 
 RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunFolder* folder, CachePolicy* policy) {
   settle_precision(request, hooks.on_note);
-  if (attention_)
+  if (attention_) {
     attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
       if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch, in bf16", why));
     };
+    if (!attention_->slower_because().empty() && hooks.on_note)
+      hooks.on_note(fmt::format("longtake's attention kernel cannot be used, and a slower one takes its place: {}", attention_->slower_because()));
+  }
   if (attends_in_fp8_) {
     if (request.settings.denoise.kv.compresses() && hooks.on_note)
       hooks.on_note(fmt::format("attention stays in bf16 with --kv {}, and products in fp8", request.settings.denoise.kv.text));

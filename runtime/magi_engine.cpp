@@ -217,10 +217,13 @@ RunStats MagiEngine::run(const MagiRequest& request, const GenerateHooks& hooks,
   const int64_t given = request.given.defined() ? request.given.size(1) : 0;
   LONGTAKE_CHECK(given == request.given_frames, "expected {} given frames, found {}", request.given_frames, given);
   load();
-  if (attention_)
+  if (attention_) {
     attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
       if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch", why));
     };
+    if (!attention_->slower_because().empty() && hooks.on_note)
+      hooks.on_note(fmt::format("longtake's attention kernel cannot be used, and a slower one takes its place: {}", attention_->slower_because()));
+  }
   const std::unique_ptr<CachePolicy> policy = make_latent_policy(request.policy);
   PhiloxNoise noise(request.seed);
   MagiParts parts{*transformer_, attention_.get(), *codec_, {}, *special_tokens_, *policy, noise, target_.device};

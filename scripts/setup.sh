@@ -84,7 +84,7 @@ install_libtorch() {
   [ -d "$target" ] || mv "$partial" "$target"
 }
 
-# Headers alone, 3 MB: attention in 8-bit floats (cmake/FindCudnnFrontend.cmake looks here).
+# Headers alone, 3 MB: attention in 8-bit floats on GPUs other than Hopper (cmake/FindCudnnFrontend.cmake looks here).
 install_cudnn_frontend() {
   local target=$cache/cudnn-frontend-$cudnn_frontend_version partial
   [ -f "$target/include/cudnn_frontend.h" ] && return
@@ -95,7 +95,7 @@ install_cudnn_frontend() {
     mkdir "$partial/headers" && mv "$partial/include" "$partial/headers/include"
     [ -d "$target" ] || mv "$partial/headers" "$target"
   else
-    say "cudnn-frontend could not be fetched: a CUDA build will keep attention in bf16 with --precision fp8"
+    say "cudnn-frontend could not be fetched: a CUDA build will keep attention in bf16 with --precision fp8 on GPUs newer than Hopper"
   fi
   rm -rf "$partial"
 }

@@ -1,16 +1,19 @@
 #include "attention/cuda/flash.cuh"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "attention/cuda/hopper.cuh"
+
+#if !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#pragma nv_diag_suppress 177  // in code for other GPUs the kernel is empty
+#endif
 
 namespace longtake::cuda {
 namespace {
@@ -19,7 +22,7 @@ constexpr int kWidth = kFlashWidth;
 constexpr int kGroups = 2, kGroupRows = 64, kQueries = kGroups * kGroupRows;  // of a tile
 constexpr int kThreads = 128 * (1 + kGroups), kWarps = 4 * kGroups;           // of a block; that multiply
 constexpr int kStages = 2;
-constexpr int kSequences = 16;  // of a launch
+constexpr int kLaunched = 16;  // sequences of a launch: what the kernel knows of them takes 8 KB, more than drivers before 12.1 pass on
 constexpr int kSwizzled = 128;  // bytes of a row of shared memory
 
 // How an element's tiles lie. Keys of a step: as many as registers hold scores of.
@@ -65,7 +68,7 @@ struct Rows {
 };
 
 struct Work {
-  Rows rows[kSequences];
+  Rows rows[kLaunched];
   int sequences, heads, heads_per_key, tiles;
   float scale_log2;
 };
@@ -81,7 +84,7 @@ __device__ Place place_of(const Work& work, int tile) {
   return {s, within / tiles, within % tiles * kQueries};
 }
 
-__device__ int steps_of(int keys, int step) { return (keys + step - 1) / step; }
+__device__ int steps_of(int keys, int step) { return 1 + (keys - 1) / step; }
 
 // A place in a ring of stages, and the parity of the phase that it is in.
 struct Ring {
@@ -594,8 +597,8 @@ int flash_attention(const FlashAttention& attention, const FlashSequence* sequen
     values = distinct_values(attention, sequences, count, bytes);
     if (const cudaError_t error = transpose(attention, values, static_cast<uint8_t*>(workspace), stream); error != cudaSuccess) return error;
   }
-  for (size_t begin = 0; begin < ordered.size(); begin += kSequences) {
-    const std::vector<const FlashSequence*> part(ordered.begin() + begin, ordered.begin() + std::min(begin + kSequences, ordered.size()));
+  for (size_t begin = 0; begin < ordered.size(); begin += kLaunched) {
+    const std::vector<const FlashSequence*> part(ordered.begin() + begin, ordered.begin() + std::min(begin + kLaunched, ordered.size()));
     const auto with = [&](auto element) {
       return attend<decltype(element)::value>(attention, part, values, static_cast<const uint8_t*>(workspace), function, stream);
     };

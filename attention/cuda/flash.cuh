@@ -1,10 +1,11 @@
-// Softmax attention on Hopper's tensor cores: many sequences of different lengths in one launch, keys read as they lie, nothing written but
-// the result.
+// Softmax attention on Hopper's tensor cores: many sequences of different lengths in one launch, read as they lie, nothing written but the
+// result (e4m3: and the values, below).
 //
 // One block for each multiprocessor takes tiles of 128 queries of one head, longest sequences first. One warp of it copies keys and values
 // into shared memory with the tensor memory accelerator, two groups of four warps multiply 64 queries each, and take turns: while one does
 // its exponentials, the other one's products run. After J. Shah et al., FlashAttention-3 (2024), sections 3.1 and 3.2. A query's result
-// depends on its own values and on its keys alone, not on the other queries or sequences of a launch.
+// depends on its own values and on its keys alone, not on the other queries or sequences of a launch (in e4m3 as long as all values of a buffer that
+// sequences share are finite).
 //
 // 16-bit elements: the weights of softmax are rounded to the elements' type. e4m3: scores are of the e4m3 values as they are, weights are
 // rounded to e4m3 after a factor of 2^8, and the result saturates at 448. Tensor cores take the second operand of an 8-bit product only with the

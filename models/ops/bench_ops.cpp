@@ -117,6 +117,7 @@ class OpList {
   // As FusedRow attends: in one launch where our kernel takes that; else through plans where cuDNN has them, with padded queries and one room for
   // all counts of keys.
   void add_attention() {
+    constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
     const at::ScalarType dtype = q_.scalar_type();
     const int64_t head_width = s_.dim / s_.heads, window = s_.chunks * s_.chunk_tokens, half = s_.rows() / s_.branches;
     const auto plans = std::make_shared<PlannedAttention>(q_.device());
@@ -129,9 +130,9 @@ class OpList {
       at::Tensor q, k, v;
     };
     const auto store = [&] { return at::randn({s_.branches, std::max(window, s_.text_tokens), s_.heads, head_width}, typed_); };
-    const Data wide{at::randn({s_.rows() + 2048, s_.heads, head_width}, typed_), store(), store()};
+    const Data wide{at::randn({s_.rows() + kCoarseMultiple, s_.heads, head_width}, typed_), store(), store()};
     const bool joins = plans->joins(std::vector<Sequence>{{wide.q, wide.k[0], wide.v[0], {}}});
-    const int64_t query_multiple = joins ? 1 : 256, coarse_multiple = joins ? 1 : 2048;
+    const int64_t query_multiple = joins ? 1 : kQueryMultiple, coarse_multiple = joins ? 1 : kCoarseMultiple;
     const auto padded = [](int64_t queries, int64_t multiple) { return (queries + multiple - 1) / multiple * multiple; };
     const auto sequences = [&](const Data& data, int64_t count, int64_t queries, int64_t multiple, int64_t keys) {
       std::vector<Sequence> out;
@@ -139,7 +140,7 @@ class OpList {
         out.push_back({data.q.narrow(0, b * half, padded(queries, multiple)), data.k[b].narrow(0, 0, keys), data.v[b].narrow(0, 0, keys), {}});
       return out;
     };
-    const bool shares = padded(s_.computed, coarse_multiple) < s_.branches * padded(s_.computed, query_multiple);
+    const bool shares = padded(s_.computed, kCoarseMultiple) < s_.branches * padded(s_.computed, kQueryMultiple);
     const auto add_call = [&](std::string name, int64_t count, int64_t queries, int64_t keys, double bytes, double in_layer, auto run) {
       const auto values = static_cast<double>(count * s_.dim), n = static_cast<double>(queries), m = static_cast<double>(keys);
       add(std::move(name), 2 * bytes * values * (n + m), 4 * values * n * m, in_layer, std::move(run));
@@ -175,8 +176,11 @@ class OpList {
     if (planned)
       add_call(name("attention through ATen", s_.branches, window), s_.branches, s_.computed, window, width_, 0,
                [s = sequences(wide, s_.branches, s_.computed, query_multiple, window)] { attend_together(s); });
-    add_call("cross attention, one branch", 1, half, s_.text_tokens, width_, static_cast<double>(s_.branches),
-             together(sequences(wide, 1, half, coarse_multiple, s_.text_tokens), 0));
+    if (joins)
+      add_call("cross attention", s_.branches, half, s_.text_tokens, width_, 1, together(sequences(wide, s_.branches, half, 1, s_.text_tokens), 0));
+    else
+      add_call("cross attention, one branch", 1, half, s_.text_tokens, width_, static_cast<double>(s_.branches),
+               together(sequences(wide, 1, half, coarse_multiple, s_.text_tokens), 0));
   }
 
   const BenchSizes s_;

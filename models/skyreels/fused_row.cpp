@@ -73,7 +73,7 @@ struct FusedRow::Batch {
   at::Tensor u{};        // [rows, D]: normalised input of a product, at last the result
   Fp8Rows rounded{};     // the same for a product in fp8; undefined where there is none
   bool is_rounded = false;  // which of both holds the present input
-  at::Tensor qkv{};      // [rows, 3 D], the same memory as ffn
+  at::Tensor qkv{};      // [rows, 3 D], the same memory as ffn and attention's results of a whole row
   at::Tensor ffn{};      // [rows / pieces, ffn_dim]: the feed-forward part takes so many rows at a time
   at::Tensor y{};        // [rows, D]: what is added to z next; the same memory as queries where that can be
 
@@ -362,8 +362,8 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
       std::vector<at::Tensor> out;
       {
         const OpScope scope(named(fp8, "attention", "attention fp8"), {call.flops});
-        out = attention_ ? attention_->together(with_padding(call.sequences, call.once ? kCoarseMultiple : kQueryMultiple), call.room)
-                         : attend_together(with_padding(call.sequences, kQueryMultiple));
+        const std::vector<Sequence> padded_ones = with_padding(call.sequences, call.once ? kCoarseMultiple : kQueryMultiple);
+        out = attention_ ? attention_->together(padded_ones, call.room) : attend_together(padded_ones);
       }
       for (size_t i = 0; i < call.runs.size(); ++i) project(call.runs[i], out[call.once ? 0 : i]);
     }

@@ -20,10 +20,13 @@ double fused_row_bytes(const TransformerConfig& c, const ComputeForm& form, cons
   const double placed = d(row.branches * row.window_tokens);
   const double results = form.gives_queries ? rows * b * D : 0;  // y where it does not lie over the queries
   const double shared = results + rows * (4 * D + b * D + 3 * b * D + 3 * 4) + placed * b * D;  // z; u; qkv or a part of ffn; three indices; queries and y
-  double layer = rows * b * D;                           // attention's result: both branches of a group in one call
+  double layer = rows * b * D;                           // attention's result, of both branches of a group in one call; our kernel's lies over qkv
   double fp8 = form.fp8 ? rows * (D + 4) : 0;  // rounded input of the products; then of the feed-forward part's second
   if (form.fp8) layer = std::max(layer, rows * std::min(F, 3 * D));
-  if (form.fp8_attention) fp8 += placed * (D + 4);
+  if (form.fp8_attention) {
+    fp8 += placed * (D + 4);
+    layer = std::max(layer, placed * D);  // values as our attention kernel reads them
+  }
   return shared + layer + fp8;
 }
 
