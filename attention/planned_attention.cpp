@@ -10,7 +10,6 @@
 #include <cmath>
 #include <utility>
 
-#include "attention/cuda/flash.cuh"
 #include "attention/flash.h"
 #include "attention/stacked.h"
 #include "base/cuda.h"
@@ -110,33 +109,34 @@ const std::string& PlannedAttention::try_out(at::ScalarType dtype, int64_t heads
   static const std::string none;
   flash_.erase(dtype);
   tried_.erase(dtype);
-  const std::string refusal = flash_refused(dtype, heads, width, key_heads);
-  if (refusal.empty()) {
+  if (flash_works(dtype, heads, width, key_heads)) {
     flash_.insert(dtype);
     return none;
   }
-  if (kernels_ == Kernels::fastest && width == cuda::kFlashWidth && device_.is_cuda() && cuda::capability(at::empty({0}, device_)) == 90) slower_because_ = refusal;
   open_cudnn();
   tried_[dtype] = "";  // so that calls take cuDNN
   return tried_[dtype] = cudnn_ ? tried(dtype, heads, width, key_heads) : closed_;
 }
 
-std::string PlannedAttention::flash_refused(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const try {
-  if (kernels_ == Kernels::cudnn || !device_.is_cuda()) return "it is not asked for";
+bool PlannedAttention::flash_works(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) try {
+  if (kernels_ == Kernels::cudnn || !device_.is_cuda()) return false;
   std::vector<Sequence> sequences;
   for (const int64_t keys : {1, 300, 2500}) {
     const at::Tensor k = random(keys, key_heads, width, dtype, device_), v = random(keys, key_heads, width, dtype, device_);
     sequences.push_back({random(200, heads, width, dtype, device_), k, v, {}});
-    if (!flash_takes(sequences.back())) return "it is not for these heads on this GPU";
+    if (!flash_takes(sequences.back())) return false;
   }
   const std::vector<at::Tensor> got = flash_attend(sequences);
   for (size_t i = 0; i < got.size(); ++i) {
     const double error = error_of(got[i], by_reference({&sequences[i], 1}).front());
-    if (!(error < allowed(dtype))) return fmt::format("its results differ from the reference by {:.3f} (is this a build for sm_90a?)", error);
+    if (error < allowed(dtype)) continue;
+    slower_because_ = fmt::format("its results differ from the reference by {:.3f}; is this a build for sm_90a?", error);
+    return false;
   }
-  return "";
+  return true;
 } catch (const std::exception& error) {
-  return error.what();
+  slower_because_ = error.what();
+  return false;
 }
 
 std::string PlannedAttention::tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) {

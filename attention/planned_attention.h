@@ -20,6 +20,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attention/attend.h"
@@ -50,8 +51,8 @@ class PlannedAttention {
   // Whether `together` leaves these to flash_attend(), which takes sequences of different lengths in one launch.
   bool joins(std::span<const Sequence> sequences) const;
 
-  // Why our kernel was refused on a GPU and for heads that it is made for, or "".
-  const std::string& slower_because() const { return slower_because_; }
+  // Why our kernel does not work though it is made for this GPU, or ""; once.
+  std::string take_slower_because() { return std::exchange(slower_because_, {}); }
 
   // Hears once of a shape that cuDNN refused after all, with its words: results stay right, that shape is slow.
   std::function<void(const std::string&)> on_refusal;
@@ -62,7 +63,7 @@ class PlannedAttention {
   bool usable(at::ScalarType dtype) const;
   void open_cudnn();
   // What try_out finds of our kernel, and of cuDNN.
-  std::string flash_refused(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads) const;
+  bool flash_works(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   std::string tried(at::ScalarType dtype, int64_t heads, int64_t width, int64_t key_heads);
   // Undefined where cuDNN has refused this shape, now or before.
   at::Tensor on_cudnn(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t key_room);

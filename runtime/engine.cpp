@@ -228,8 +228,8 @@ RunStats Engine::run(const RunRequest& request, const GenerateHooks& hooks, RunF
     attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
       if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch, in bf16", why));
     };
-    if (!attention_->slower_because().empty() && hooks.on_note)
-      hooks.on_note(fmt::format("longtake's attention kernel cannot be used, and a slower one takes its place: {}", attention_->slower_because()));
+    if (const std::string why = attention_->take_slower_because(); !why.empty() && hooks.on_note)
+      hooks.on_note(fmt::format("longtake's attention kernel does not work, and a slower one takes its place: {}", why));
   }
   if (attends_in_fp8_) {
     if (request.settings.denoise.kv.compresses() && hooks.on_note)

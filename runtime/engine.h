@@ -3,8 +3,8 @@
 // encode() loads the text encoder, encodes all texts that are not known yet and frees it again. With a cache of texts the encoder is loaded
 // for those alone that are not in it.
 //
-// With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where neither our kernel nor cuDNN can do it, then one
-// chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
+// With fp8 products the first run tries attention in fp8 on a small case, and stays with bf16 attention where neither our kernel nor cuDNN can do
+// it, then one chunk of its first step; where that is not finite, the model is loaded again without fp8. Runs that compress keys and values keep
 // attention in bf16. Each of these is said once.
 #pragma once
 

@@ -221,8 +221,8 @@ RunStats MagiEngine::run(const MagiRequest& request, const GenerateHooks& hooks,
     attention_->on_refusal = [note = hooks.on_note](const std::string& why) {
       if (note) note(fmt::format("cuDNN refused {}; such calls run through LibTorch", why));
     };
-    if (!attention_->slower_because().empty() && hooks.on_note)
-      hooks.on_note(fmt::format("longtake's attention kernel cannot be used, and a slower one takes its place: {}", attention_->slower_because()));
+    if (const std::string why = attention_->take_slower_because(); !why.empty() && hooks.on_note)
+      hooks.on_note(fmt::format("longtake's attention kernel does not work, and a slower one takes its place: {}", why));
   }
   const std::unique_ptr<CachePolicy> policy = make_latent_policy(request.policy);
   PhiloxNoise noise(request.seed);
