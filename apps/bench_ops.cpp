@@ -101,7 +101,7 @@ class OpList {
                         4.0 * static_cast<double>(queries) * static_cast<double>(keys) * static_cast<double>(s_.dim), [=, this] {
                           const auto rows = [&](int64_t count) { return random({count, s_.heads, width}).to(dtype); };
                           Sequence s{rows(queries), rows(keys), rows(keys), {}};
-                          if (planned && !plans_->joins({&s, 1})) s.q = rows((queries + 255) / 256 * 256);
+                          if (planned && !plans_->joins({&s, 1})) s.q = rows(padded(queries));
                           return [=, plans = plans_] { planned ? plans->together({&s, 1}) : attend_together({&s, 1}); };
                         }});
     }

@@ -3,7 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
-#include <cmath>
+#include <optional>
 
 #include "attention/cuda/flash.cuh"
 #include "base/cuda.h"
@@ -14,17 +14,17 @@ namespace {
 
 bool dense(const at::Tensor& x) { return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0; }
 
-bool has_kernel(at::ScalarType dtype) { return dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kFloat8_e4m3fn; }
-
-cuda::FlashElement element_of(at::ScalarType dtype) {
+std::optional<cuda::FlashElement> element_of(at::ScalarType dtype) {
+  if (dtype == at::kBFloat16) return cuda::FlashElement::bf16;
+  if (dtype == at::kHalf) return cuda::FlashElement::f16;
   if (dtype == at::kFloat8_e4m3fn) return cuda::FlashElement::e4m3;
-  return dtype == at::kHalf ? cuda::FlashElement::f16 : cuda::FlashElement::bf16;
+  return {};
 }
 
 }  // namespace
 
 bool flash_takes(const Sequence& s) {
-  return cuda::capability(s.q) == 90 && has_kernel(s.q.scalar_type()) && s.q.scalar_type() == s.k.scalar_type() && s.k.scalar_type() == s.v.scalar_type() &&
+  return cuda::capability(s.q) == 90 && element_of(s.q.scalar_type()) && s.q.scalar_type() == s.k.scalar_type() && s.k.scalar_type() == s.v.scalar_type() &&
          s.q.device() == s.k.device() && s.k.device() == s.v.device() && !s.bias.defined() && s.q.dim() == 3 && s.k.dim() == 3 &&
          s.k.sizes() == s.v.sizes() && s.q.size(2) == cuda::kFlashWidth && s.k.size(2) == cuda::kFlashWidth && s.q.size(0) > 0 && s.k.size(0) > 0 &&
          s.k.size(1) > 0 && s.q.size(1) > 0 && s.q.size(1) % s.k.size(1) == 0 && dense(s.q) && dense(s.k) && dense(s.v);
@@ -50,8 +50,7 @@ void flash_attend_into(std::span<const at::Tensor> out, std::span<const Sequence
     pointers.push_back({.q = s.q.const_data_ptr(), .k = s.k.const_data_ptr(), .v = s.v.const_data_ptr(), .out = out[i].data_ptr(), .queries = s.q.size(0),
                         .keys = s.k.size(0)});
   }
-  const cuda::FlashAttention attention{.element = element_of(first.scalar_type()), .heads = heads, .key_heads = key_heads,
-                                       .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(cuda::kFlashWidth)))};
+  const cuda::FlashAttention attention{.element = *element_of(first.scalar_type()), .heads = heads, .key_heads = key_heads};
   const cuda::Launch launch(first, "attention");
   at::Tensor workspace;
   const size_t bytes = cuda::flash_workspace(attention, pointers.data(), pointers.size());

@@ -28,6 +28,11 @@
 
 namespace longtake {
 
+// A plan is for a count of queries, and a policy that picks tokens brings a new one in every step: calls are made for the next multiple, as large
+// as two of cuDNN's own tiles. Where calls take so little in all that fewer plans are worth more, for the coarse one.
+constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
+constexpr int64_t padded(int64_t queries, int64_t multiple = kQueryMultiple) { return (queries + multiple - 1) / multiple * multiple; }
+
 // Holds the plans, so one object should live as long as the model. One thread and one stream of the device at a time.
 class PlannedAttention {
  public:

@@ -88,7 +88,7 @@ case $command in
     # All at once, because most of their time is the host's; each one's output is shown when it has ended.
     logs=$(mktemp -d)
     jobs=() titles=()
-    trap 'kill "${jobs[@]}" 2>/dev/null || true; rm -rf "$logs"' EXIT
+    trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$logs"' EXIT
     check() {
       titles+=("$*")
       "$sanitizer" --error-exitcode 9 --tool "$@" >"$logs/${#jobs[@]}" 2>&1 &

@@ -42,15 +42,18 @@ bool encode(Encode function, CUtensorMap& map, FlashElement element, const void*
 
 // Values that begin in one place are transposed once, for the most keys of a sequence.
 struct Values {
+  using T = Tile<FlashElement::e4m3>;
   const void* v;
   int64_t keys;
   size_t offset = 0;  // of the workspace
-  int64_t tiles() const { return (keys + Tile<FlashElement::e4m3>::kKeys - 1) / Tile<FlashElement::e4m3>::kKeys; }
+  int64_t tiles() const { return steps_of(keys, T::kKeys); }
+  size_t end(int64_t key_heads) const { return offset + static_cast<size_t>(key_heads * tiles()) * T::kKeyBytes; }
 };
 
-std::vector<Values> distinct_values(const FlashAttention& attention, const FlashSequence* sequences, size_t count, size_t& bytes) {
+// None but in e4m3.
+std::vector<Values> distinct_values(const FlashAttention& attention, const FlashSequence* sequences, size_t count) {
   std::vector<Values> values;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; attention.element == FlashElement::e4m3 && i < count; ++i) {
     const FlashSequence& s = sequences[i];
     const auto known = std::find_if(values.begin(), values.end(), [&](const Values& x) { return x.v == s.v; });
     if (known == values.end())
@@ -58,11 +61,7 @@ std::vector<Values> distinct_values(const FlashAttention& attention, const Flash
     else
       known->keys = std::max(known->keys, s.keys);
   }
-  bytes = 0;
-  for (Values& x : values) {
-    x.offset = bytes;
-    bytes += static_cast<size_t>(attention.key_heads * x.tiles()) * Tile<FlashElement::e4m3>::kKeyBytes;
-  }
+  for (size_t i = 1; i < values.size(); ++i) values[i].offset = values[i - 1].end(attention.key_heads);
   return values;
 }
 
@@ -96,7 +95,7 @@ cudaError_t attend(const FlashAttention& attention, const std::vector<const Flas
   Work work{};
   work.heads = static_cast<int>(attention.heads);
   work.heads_per_key = static_cast<int>(attention.heads / attention.key_heads);
-  work.scale_log2 = attention.scale * static_cast<float>(1 / std::log(2.0));
+  work.scale_log2 = static_cast<float>(1 / (std::sqrt(static_cast<double>(kWidth)) * std::log(2.0)));
   for (const FlashSequence* s : sequences) {
     Rows& rows = work.rows[work.sequences++];
     const bool encoded = encode(function, rows.q, kElement, s->q, s->queries, attention.heads, kQueries) &&
@@ -111,7 +110,7 @@ cudaError_t attend(const FlashAttention& attention, const std::vector<const Flas
     rows.out = s->out;
     rows.queries = static_cast<int>(s->queries);
     rows.keys = static_cast<int>(s->keys);
-    rows.query_tiles = static_cast<int>((s->queries + kQueries - 1) / kQueries);
+    rows.query_tiles = static_cast<int>(steps_of(s->queries, kQueries));
     rows.first_tile = work.tiles;
     work.tiles += rows.query_tiles * work.heads;
   }
@@ -121,9 +120,8 @@ cudaError_t attend(const FlashAttention& attention, const std::vector<const Flas
 }  // namespace
 
 size_t flash_workspace(const FlashAttention& attention, const FlashSequence* sequences, size_t count) {
-  size_t bytes = 0;
-  if (attention.element == FlashElement::e4m3) distinct_values(attention, sequences, count, bytes);
-  return bytes;
+  const std::vector<Values> values = distinct_values(attention, sequences, count);
+  return values.empty() ? 0 : values.back().end(attention.key_heads);
 }
 
 int flash_attention(const FlashAttention& attention, const FlashSequence* sequences, size_t count, void* workspace, Stream stream) {
@@ -137,12 +135,8 @@ int flash_attention(const FlashAttention& attention, const FlashSequence* sequen
     ordered.push_back(&s);
   }
   std::stable_sort(ordered.begin(), ordered.end(), [](const FlashSequence* a, const FlashSequence* b) { return a->keys > b->keys; });
-  std::vector<Values> values;
-  if (attention.element == FlashElement::e4m3) {
-    size_t bytes = 0;
-    values = distinct_values(attention, sequences, count, bytes);
-    if (const cudaError_t error = transpose(attention, values, static_cast<uint8_t*>(workspace), stream); error != cudaSuccess) return error;
-  }
+  const std::vector<Values> values = distinct_values(attention, sequences, count);
+  if (const cudaError_t error = transpose(attention, values, static_cast<uint8_t*>(workspace), stream); error != cudaSuccess) return error;
   for (size_t begin = 0; begin < ordered.size(); begin += kLaunched) {
     const std::vector<const FlashSequence*> part(ordered.begin() + begin, ordered.begin() + std::min(begin + kLaunched, ordered.size()));
     const auto with = [&](auto element) {

@@ -1,4 +1,4 @@
-// Softmax attention on Hopper's tensor cores: many sequences of different lengths in one launch, read as they lie, nothing written but the
+// Softmax attention, scores over sqrt(128), on Hopper's tensor cores: many sequences of different lengths in one launch, read as they lie, nothing written but the
 // result (e4m3: and the values, below).
 //
 // One block for each multiprocessor takes tiles of 128 queries of one head, longest sequences first. One warp of it copies keys and values
@@ -33,7 +33,6 @@ struct FlashSequence {
 struct FlashAttention {
   FlashElement element = FlashElement::bf16;
   int64_t heads = 0, key_heads = 0;  // heads: a multiple of key_heads; neighbouring heads share one of keys
-  float scale = 0;                   // of scores, before softmax
 };
 
 constexpr int64_t kFlashWidth = 128;

@@ -1,13 +1,15 @@
 // Device code of flash.cu: how tiles lie, what copies them and what multiplies them.
 #pragma once
 
-#include <cuda_fp8.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
 #include "attention/cuda/flash.cuh"
 #include "attention/cuda/hopper.cuh"
+#include "base/cuda/e4m3.cuh"
 
 #if !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #pragma nv_diag_suppress 177  // in code for other GPUs the kernel is empty
@@ -83,7 +85,11 @@ __device__ Place place_of(const Work& work, int tile) {
   return {s, within / tiles, within % tiles * kQueries};
 }
 
-__device__ int steps_of(int keys, int step) { return 1 + (keys - 1) / step; }
+// Of `count` things, at least one, in steps of so many.
+template <class Int>
+__host__ __device__ constexpr Int steps_of(Int count, int step) {
+  return 1 + (count - 1) / step;
+}
 
 // A place in a ring of stages, and the parity of the phase that it is in.
 struct Ring {
@@ -149,33 +155,22 @@ __device__ float exp2_of(float x) {
   return y;
 }
 
-__device__ uint32_t pack_e4m3(float a, float b, float c, float d) {
-  const uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
-  return low | static_cast<uint32_t>(__nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3)) << 16;
-}
+__device__ uint32_t pack_e4m3(float a, float b, float c, float d) { return e4m3_pair(a, b) | e4m3_pair(c, d) << 16; }
 
 template <FlashElement kElement>
 __device__ uint32_t pack_pair(float a, float b) {
-  uint32_t word;
-  if constexpr (kElement == FlashElement::f16)
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(b), "f"(a));
-  else
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(b), "f"(a));
-  return word;
+  if constexpr (kElement == FlashElement::f16) {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
 }
 
-template <FlashElement kElement, int kScores>
-__device__ void multiply_shared(float (&d)[kScores], uint64_t a, uint64_t b, int add) {
-  if constexpr (kElement == FlashElement::bf16)
-    hopper::multiply_bf16(d, a, b, add);
-  else if constexpr (kElement == FlashElement::f16)
-    hopper::multiply_f16(d, a, b, add);
-  else
-    hopper::multiply_e4m3(d, a, b, add);
-}
-
-template <FlashElement kElement>
-__device__ void multiply_registers(float (&d)[64], const uint32_t* a, uint64_t b, int add) {
+// `a` in shared memory (a matrix) or in registers.
+template <FlashElement kElement, int kCount, class A>
+__device__ void multiply(float (&d)[kCount], A a, uint64_t b, int add) {
   if constexpr (kElement == FlashElement::bf16)
     hopper::multiply_bf16(d, a, b, add);
   else if constexpr (kElement == FlashElement::f16)
@@ -226,8 +221,8 @@ class Group {
 #pragma unroll
     for (int i = 0; i < kWidth / T::kDepth; ++i) {
       const int half = i / kPerHalf, within = i % kPerHalf * 32;
-      multiply_shared<kElement>(scores_, hopper::matrix<hopper::Swizzle::bytes_128>(q + half * kQueries * kSwizzled + within, 16, 8 * kSwizzled),
-                                hopper::matrix<hopper::Swizzle::bytes_128>(k + half * T::kKeys * kSwizzled + within, 16, 8 * kSwizzled), i > 0);
+      multiply<kElement>(scores_, hopper::matrix<hopper::Swizzle::bytes_128>(q + half * kQueries * kSwizzled + within, 16, 8 * kSwizzled),
+                         hopper::matrix<hopper::Swizzle::bytes_128>(k + half * T::kKeys * kSwizzled + within, 16, 8 * kSwizzled), i > 0);
     }
     hopper::commit_products();
   }
@@ -242,7 +237,7 @@ class Group {
         b = hopper::matrix<hopper::Swizzle::none>(v + i * 32 * kWidth, 16 * kWidth, 128);
       else
         b = hopper::matrix<hopper::Swizzle::bytes_128>(v + i * T::kDepth * kSwizzled, T::kKeys * kSwizzled, 8 * kSwizzled);
-      multiply_registers<kElement>(sums_, weights_ + 4 * i, b, i > 0 || add);
+      multiply<kElement>(sums_, weights_ + 4 * i, b, i > 0 || add);
     }
     hopper::commit_products();
   }

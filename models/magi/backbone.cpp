@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "attention/attend.h"
+#include "attention/flash.h"
 #include "attention/planned_attention.h"
 #include "base/error.h"
 #include "base/op_scope.h"
@@ -130,17 +131,13 @@ KvLayer seen_keys(const Branch& branch, KeyRange tokens, std::vector<FreshRows> 
   return overlay(store, {tokens.begin, tokens.end}, fresh, own.k, own.v);
 }
 
-// cuDNN plans an attention call for each count of queries that it meets. Those of whole chunks are few, but a policy that picks tokens brings a
-// new one in every step: its calls are made for the next multiple.
-constexpr int64_t kQueryMultiple = 256;
-
 }  // namespace
 
 at::Tensor MagiBackbone::attended(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool whole) const {
   if (!attention_) return attend(q, k, v, {0, k.size(0)}, bias);
   const Sequence exact{q, k, v, bias};
-  if (attention_->joins({&exact, 1})) return attention_->together({&exact, 1}).front();
-  const int64_t rows = q.size(0), more = whole ? 0 : (kQueryMultiple - rows % kQueryMultiple) % kQueryMultiple;
+  if (attention_->joins({&exact, 1})) return flash_attend({&exact, 1}).front();
+  const int64_t rows = q.size(0), more = whole ? 0 : padded(rows) - rows;  // whole chunks have few counts
   const Sequence sequence{more == 0 ? q : at::constant_pad_nd(q, {0, 0, 0, 0, 0, more}), k, v, bias};
   return attention_->together({&sequence, 1}).front().narrow(0, 0, rows);
 }

@@ -117,7 +117,6 @@ class OpList {
   // As FusedRow attends: in one launch where our kernel takes that; else through plans where cuDNN has them, with padded queries and one room for
   // all counts of keys.
   void add_attention() {
-    constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
     const at::ScalarType dtype = q_.scalar_type();
     const int64_t head_width = s_.dim / s_.heads, window = s_.chunks * s_.chunk_tokens, half = s_.rows() / s_.branches;
     const auto plans = std::make_shared<PlannedAttention>(q_.device());
@@ -133,7 +132,6 @@ class OpList {
     const Data wide{at::randn({s_.rows() + kCoarseMultiple, s_.heads, head_width}, typed_), store(), store()};
     const bool joins = plans->joins(std::vector<Sequence>{{wide.q, wide.k[0], wide.v[0], {}}});
     const int64_t query_multiple = joins ? 1 : kQueryMultiple, coarse_multiple = joins ? 1 : kCoarseMultiple;
-    const auto padded = [](int64_t queries, int64_t multiple) { return (queries + multiple - 1) / multiple * multiple; };
     const auto sequences = [&](const Data& data, int64_t count, int64_t queries, int64_t multiple, int64_t keys) {
       std::vector<Sequence> out;
       for (int64_t b = 0; b < count; ++b)

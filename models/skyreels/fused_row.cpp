@@ -22,12 +22,6 @@
 namespace longtake::skyreels {
 namespace {
 
-// cuDNN plans an attention call for each count of queries that it meets, and a policy that picks tokens brings a new one in every step:
-// calls are made for the next multiple, as large as two of the kernel's own tiles. Where calls take so little in all that fewer plans are worth
-// more, for a coarser one.
-constexpr int64_t kQueryMultiple = 256, kCoarseMultiple = 2048;
-int64_t padded(int64_t rows, int64_t multiple = kQueryMultiple) { return (rows + multiple - 1) / multiple * multiple; }
-
 OpCost product_cost(int64_t rows, const Linear& layer) {
   return {2.0 * static_cast<double>(rows) * static_cast<double>(layer.weight.numel()), 0};
 }
@@ -313,21 +307,21 @@ std::vector<FusedRow::Call> FusedRow::attention_calls(int64_t layer, const Batch
   return calls;
 }
 
-bool FusedRow::attend_joined(std::span<const Call> calls, bool fp8, const at::Tensor& packed) const {
+at::Tensor FusedRow::attend_joined(const Batch& b, std::span<const Call> calls, bool fp8) const {
   std::vector<Sequence> sequences;
-  std::vector<at::Tensor> out;
   double flops = 0;
   for (const Call& call : calls) {
-    for (size_t i = 0; i < call.sequences.size(); ++i) {
-      sequences.push_back(call.sequences[i]);
-      out.push_back(packed.narrow(0, call.runs[i].begin, call.runs[i].rows));
-    }
+    sequences.insert(sequences.end(), call.sequences.begin(), call.sequences.end());
     flops += call.flops;
   }
-  if (attention_ == nullptr || !attention_->joins(sequences)) return false;
+  if (attention_ == nullptr || !attention_->joins(sequences)) return {};
+  const at::Tensor packed = packed_results(b, sequences[0].q.scalar_type());
+  std::vector<at::Tensor> out;
+  for (const Call& call : calls)
+    for (size_t i = 0; i < call.sequences.size(); ++i) out.push_back(packed.narrow(0, call.runs[i].begin, call.runs[i].rows));
   const OpScope scope(named(fp8, "attention", "attention fp8"), {flops});
   flash_attend_into(out, sequences);
-  return true;
+  return packed;
 }
 
 void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
@@ -351,8 +345,7 @@ void FusedRow::self_attend(int64_t layer, const Batch& b, KvCache& kv) const {
       o.into(y, x.to(y.scalar_type()).mul_(kv.layer(layer, run.branch).v_scale));
   };
   const std::vector<Call> calls = attention_calls(layer, b, kv);
-  const at::Tensor packed = packed_results(b, (fp8 ? b.queries_fp8 : b.queries).scalar_type());
-  if (attend_joined(calls, fp8, packed)) {
+  if (const at::Tensor packed = attend_joined(b, calls, fp8); packed.defined()) {
     for (const Call& call : calls)
       for (size_t i = 1; call.once && i < call.runs.size(); ++i)
         packed.narrow(0, call.runs[i].begin, call.runs[i].rows).copy_(packed.narrow(0, call.runs[0].begin, call.runs[0].rows));

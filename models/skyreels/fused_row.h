@@ -63,8 +63,8 @@ class FusedRow {
   at::Tensor packed_results(const Batch& batch, at::ScalarType dtype) const;
   struct Call;
   std::vector<Call> attention_calls(int64_t layer, const Batch& batch, KvCache& kv) const;
-  // All calls in one launch, to packed [rows, heads, head_width], where our kernel takes them; else false.
-  bool attend_joined(std::span<const Call> calls, bool fp8, const at::Tensor& packed) const;
+  // All calls in one launch, [rows, heads, head_width], where our kernel takes them; else undefined.
+  at::Tensor attend_joined(const Batch& batch, std::span<const Call> calls, bool fp8) const;
   void self_attend(int64_t layer, const Batch& batch, KvCache& kv) const;
   void cross_attend(int64_t layer, const Batch& batch) const;
 

@@ -72,7 +72,7 @@ void time_attention() {
     const auto call = [&](int64_t first, int64_t queries, int64_t keys) {
       Call c{{}, kPlace};
       for (int64_t branch = 0; branch < kBranches; ++branch)
-        c.sequences.push_back({q.narrow(0, branch * kPlace + first, (queries + 255) / 256 * 256), k.narrow(0, branch * kPlace, keys),
+        c.sequences.push_back({q.narrow(0, branch * kPlace + first, padded(queries)), k.narrow(0, branch * kPlace, keys),
                                v.narrow(0, branch * kPlace, keys), {}});
       return c;
     };
